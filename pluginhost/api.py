@@ -1,0 +1,303 @@
+"""``host``: the one object that views call, and the only code that calls hooks for them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Unpack
+
+from asgiref.sync import sync_to_async
+from django.db import router
+
+from pluginhost import buffer, conf, counts, dispatch, filtering, html, scrubbing
+from pluginhost.delivery import inside_hook, transport
+from pluginhost.delivery.envelopes import pack
+from pluginhost.drafting import Details, Who, draft, switches
+from pluginhost.exceptions import AsyncContextError, InvalidEvent
+from pluginhost.loading import get_registry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from django.http import HttpRequest
+    from django.utils.safestring import SafeString
+
+    from pluginhost.delivery import Transport
+    from pluginhost.drafting import Switches
+    from pluginhost.events import EventType
+    from pluginhost.html import Place
+    from pluginhost.loading import Registry
+
+logger = logging.getLogger("pluginhost")
+
+
+class Host:
+    """Accepts events and hands them to the transport; renders what plugins add to a page.
+
+    Every call that accepts an event returns its ``message_id``, or None if nothing
+    was accepted: tracking is off, a filter objects, no enabled plugin takes such an
+    event, or the input is bad. Bad input raises ``InvalidEvent`` when the project
+    is ``STRICT`` and is logged otherwise. A wrong setting raises
+    ``ConfigurationError``. Nothing else is raised.
+    """
+
+    def __init__(self) -> None:
+        self._background: set[asyncio.Task[Any]] = set()
+
+    @property
+    def registry(self) -> Registry:
+        """The loaded plugins. Raises ``ConfigurationError`` if one of them could not be loaded."""
+        return get_registry()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What this process accepted, filtered, found invalid or lost at the call since it started."""
+        return counts.snapshot()
+
+    def database(self, using: str | None = None) -> str:
+        """The database that events of this thread go to: ``using``, or the router's."""
+        from pluginhost.models import Envelope  # models can't be imported before the apps are ready
+
+        return using or router.db_for_write(Envelope)
+
+    # --- tracking ---
+
+    def track(
+        self,
+        source: Any,
+        name: str,
+        properties: Mapping[str, Any] | None = None,
+        **details: Unpack[Details],
+    ) -> str | None:
+        """Track that ``name`` happened. ``source`` is a request, a user or None."""
+        return self._accept("track", source, name, properties, details)
+
+    def page(
+        self,
+        source: Any,
+        title: str | None = None,
+        properties: Mapping[str, Any] | None = None,
+        **details: Unpack[Details],
+    ) -> str | None:
+        """Track a page view. Without a title it is named by its path."""
+        return self._accept("page", source, title, properties, details)
+
+    def identify(self, source: Any, traits: Mapping[str, Any] | None = None, **details: Unpack[Details]) -> str | None:
+        """Tell the plugins what is known about a person."""
+        return self._accept("identify", source, "identify", traits, details)
+
+    def alias(self, source: Any, previous_id: Any, user_id: Any = None, **details: Unpack[Details]) -> str | None:
+        """Tell the plugins that ``previous_id`` and ``user_id`` (or the source's user) are one person."""
+        details["user_id"] = user_id
+        return self._accept("alias", source, "alias", None, details, previous_id)
+
+    def batch(self, using: str | None = None) -> Batch:
+        """A block whose events become one envelope and one INSERT at its end.
+
+        Also ``async with``. More than 500 events, or 1 MiB of them, become several
+        envelopes. Inside a transaction begun within the block, and after a savepoint
+        within it, each event is inserted at once, so that a rollback takes it back.
+        """
+        return Batch(self, using)
+
+    def render(self, request: HttpRequest, place: Place = "head") -> SafeString:
+        """What the plugins add to the page at this place."""
+        settings = conf.get_settings()
+        renderers = self.registry.renderers if settings.ENABLED else ()
+        if not renderers:
+            return html.join(())
+        page = html.Page(place=place, nonce=html.csp_nonce(request))
+        return html.join(dispatch.ask("render_client", renderers, request=request, page=page))
+
+    # --- the same for async code ---
+
+    async def atrack(
+        self,
+        source: Any,
+        name: str,
+        properties: Mapping[str, Any] | None = None,
+        **details: Unpack[Details],
+    ) -> str | None:
+        return await sync_to_async(self.track)(source, name, properties, **details)
+
+    async def apage(
+        self,
+        source: Any,
+        title: str | None = None,
+        properties: Mapping[str, Any] | None = None,
+        **details: Unpack[Details],
+    ) -> str | None:
+        return await sync_to_async(self.page)(source, title, properties, **details)
+
+    async def aidentify(
+        self, source: Any, traits: Mapping[str, Any] | None = None, **details: Unpack[Details]
+    ) -> str | None:
+        return await sync_to_async(self.identify)(source, traits, **details)
+
+    async def aalias(
+        self, source: Any, previous_id: Any, user_id: Any = None, **details: Unpack[Details]
+    ) -> str | None:
+        return await sync_to_async(self.alias)(source, previous_id, user_id, **details)
+
+    def abatch(self, using: str | None = None) -> Batch:
+        return Batch(self, using)
+
+    async def arender(self, request: HttpRequest, place: Place = "head") -> SafeString:
+        return await sync_to_async(self.render)(request, place)
+
+    # --- how an event is accepted ---
+
+    def _accept(
+        self,
+        type_: EventType,
+        source: Any,
+        name: Any,
+        properties: Mapping[str, Any] | None,
+        details: Details,
+        previous_id: Any = None,
+    ) -> str | None:
+        if unknown := details.keys() - Details.__optional_keys__:
+            raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
+        settings = conf.get_settings()
+        if not settings.ENABLED:
+            return None
+        registry = self.registry
+        try:
+            pending = self._draft(settings, registry, type_, source, name, properties, details, previous_id)
+        except Exception as error:
+            # Beside InvalidEvent: a lazy string, a mapping or a model of the caller's that raises.
+            invalid = error if isinstance(error, InvalidEvent) else InvalidEvent("event", f"raised {error!r}")
+            counts.count("invalid")
+            if settings.STRICT:
+                raise invalid from error
+            logger.exception("event %.200r refused: %s", name, invalid)
+            return None
+        if pending is None:
+            return None
+        return pending.event.message_id if self._place(pending, self.database(details.get("using"))) else None
+
+    def _draft(
+        self,
+        settings: conf.Settings,
+        registry: Registry,
+        type_: EventType,
+        source: Any,
+        name: Any,
+        properties: Mapping[str, Any] | None,
+        details: Details,
+        previous_id: Any,
+    ) -> buffer.Pending | None:
+        """The event with its lanes, or None if no plugin is to have it."""
+        if alias := inside_hook():
+            raise InvalidEvent("host", f"called from within a hook of {alias!r}; a lane does not track")
+        who = Who(source)
+        masked = settings.MASKED_NAMES
+        switched = switches(details.get("plugins"), registry)
+        answer = filtering.verdict(registry.filters, who.request, who.user)
+        lanes = _lanes(registry, type_, answer, switched)
+        if type_ == "page" and name is None and who.request is not None:
+            name = scrubbing.path(who.request.path, settings, who.request.resolver_match) or "/"
+        event, encoded, request = draft(
+            who,
+            type_,
+            name,
+            properties,
+            settings,
+            switched,
+            masked,
+            previous_id=previous_id,
+            details=details,
+            wanted=bool(lanes),
+        )
+        if not lanes:
+            counts.count("filtered")
+            return None
+        return buffer.Pending(lanes, event, encoded, request)
+
+    def _place(self, pending: buffer.Pending, using: str) -> bool:
+        """Let the event wait in the innermost block that it may wait in, else send it at once."""
+        waiting = buffer.current.get()
+        while waiting is not None and not waiting.accepts(using):
+            waiting = waiting.outer
+        if waiting is None:
+            return self.send([pending], using)
+        waiting.add(pending, using)
+        return True
+
+    def send(self, pending: list[buffer.Pending], using: str) -> bool:
+        """Seal the events and give them to the transport; False if they are lost."""
+        settings = conf.get_settings()
+        chosen = transport(settings.TRANSPORT)
+        if not (chosen.uses_database and _in_event_loop()):
+            return self._put(chosen, pending, using)
+        if settings.STRICT:
+            raise AsyncContextError(
+                "a synchronous call in an event loop, with no middleware to wait in: use the a-twin"
+                " (host.atrack, async with host.abatch()), or add pluginhost.middleware.TrackerMiddleware"
+            )
+        # Nothing is lost for it: the insert runs in a thread, though no caller waits for it.
+        task = asyncio.ensure_future(sync_to_async(self._put)(chosen, pending, using))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return True
+
+    def _put(self, chosen: Transport, pending: list[buffer.Pending], using: str) -> bool:
+        try:
+            accepted = chosen.put(pack(item.sealed() for item in pending), using)
+        except Exception:
+            logger.exception("%d events are lost: they could not be handed over", len(pending))
+            accepted = False
+        counts.count("accepted" if accepted else "lost", len(pending))
+        return accepted
+
+
+class Batch:
+    """The block of ``host.batch()``. A block within a block on the same database is part of the outer one."""
+
+    def __init__(self, host: Host, using: str | None) -> None:
+        self._host = host
+        self._using = using
+        self._buffer: buffer.Buffer | None = None
+
+    def __enter__(self) -> None:
+        self._buffer = buffer.Buffer(self._host.send, self._host.database(self._using))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._buffer is not None:
+            self._buffer.close()
+
+    async def __aenter__(self) -> None:
+        self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._buffer is not None:
+            self._buffer.leave()
+            await sync_to_async(self._buffer.flush)()
+
+
+def _lanes(registry: Registry, type_: EventType, answer: filtering.Verdict, switched: Switches) -> tuple[str, ...]:
+    """The aliases that an event goes to, in the order of the setting."""
+    return tuple(
+        alias
+        for alias, runner in registry.runners.items()
+        if type_ in runner.plugin.event_types
+        and switched.get(alias) is not False
+        and filtering.allows(answer, runner.plugin.purpose)
+    )
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+#: The host of this process.
+host = Host()

@@ -1,0 +1,134 @@
+"""The setting ``PLUGINHOST``: typed, with defaults, read once and again after ``override_settings``."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+from django.conf import settings as django_settings
+from django.core.signals import setting_changed
+
+from pluginhost.exceptions import ConfigurationError
+from pluginhost.options import build, did_you_mean, listing, names
+
+#: Aliases are stored, logged and typed in commands: short and plain.
+ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+
+#: Words in the name of a property that make its value a secret.
+MASKED_NAMES = (
+    "password", "passwd", "passphrase", "pwd", "secret", "token", "apikey", "api_key", "authorization",
+    "cookie", "csrf", "csrfmiddlewaretoken", "session_id", "sessionid", "credential", "credentials", "private_key",
+    "card", "cardnumber", "creditcard", "cvv", "cvc", "iban", "ssn",
+)  # fmt: skip
+
+#: Names of captured URL arguments that make a path a secret: password resets, sign-in links, invitations.
+SECRET_ROUTE_ARGUMENTS = (
+    "token", "uidb64", "key", "secret", "code", "otp", "signature", "signed", "hash", "password", "nonce",
+)  # fmt: skip
+
+#: Campaign parameters, kept in URLs.
+CAMPAIGN_PARAMETERS = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "utm_id")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The keys of ``PLUGINHOST``."""
+
+    PLUGINS: dict[str, dict[str, Any]] = {}
+    """Alias -> options. Enables, orders and configures."""
+    ENABLED: bool = True
+    """False turns everything off."""
+    TRANSPORT: Literal["inline", "memory", "outbox"] = "outbox"
+    """How events travel from the request to the lanes."""
+    WORKER: Literal["process", "thread"] = "process"
+    """Who empties the outbox: ``manage.py pluginhost worker``, or, for development, a thread of the web process."""
+    STRICT: bool = False
+    """Bad input raises InvalidEvent instead of being logged. True in development, False on a live site."""
+    IDENTITY: Literal["known", "always"] = "known"
+    """``always`` resolves the request's user for each event, at the price of its queries and of Vary: Cookie."""
+    ANONYMOUS_COOKIE: str | None = None
+    """The name of the cookie with an anonymous id, which the middleware then sets. None: no such cookie."""
+    ANONYMOUS_COOKIE_AGE: int = 60 * 60 * 24 * 390
+    """How long the browser keeps that cookie, in seconds."""
+    PAGE_VIEWS: Literal["browser", "server"] = "browser"
+    """Who counts page views: the plugins' snippets, or the middleware."""
+    EXCLUDE_PATHS: tuple[str, ...] = ()
+    """Path prefixes whose page views the middleware does not count, beside STATIC_URL and MEDIA_URL."""
+    TRUSTED_PROXIES: int = 0
+    """How many proxies of your own stand before Django; their entries of X-Forwarded-For are believed."""
+    IP: Literal["short", "full", "none"] = "short"
+    """What is kept of the visitor's address."""
+    QUERY_PARAMETERS: frozenset[str] = frozenset()
+    """Query parameters kept in URLs, beside those of campaigns."""
+    SECRET_ROUTE_ARGUMENTS: frozenset[str] = frozenset(SECRET_ROUTE_ARGUMENTS)
+    """URL arguments that make a path be stored as its route pattern."""
+    MASKED_NAMES: frozenset[str] = frozenset(MASKED_NAMES)
+    """Words in the names of properties and traits whose values are masked."""
+    TEST: dict[str, Any] = msgspec.field(default_factory=lambda: {"TRANSPORT": "memory"})
+    """Keys that take other values under a test runner, as in DATABASES."""
+
+    def __post_init__(self) -> None:
+        if self.TRUSTED_PROXIES < 0:
+            raise ValueError(f"TRUSTED_PROXIES is {self.TRUSTED_PROXIES}; it must not be negative")
+
+
+def under_test() -> bool:
+    """Whether Django's test environment is set up (``setup_test_environment`` makes ``mail.outbox``)."""
+    mail = sys.modules.get("django.core.mail")
+    return mail is not None and hasattr(mail, "outbox")
+
+
+def read() -> Settings:
+    """Read and check ``settings.PLUGINHOST``. Raises ``ConfigurationError``."""
+    given = getattr(django_settings, "PLUGINHOST", {})
+    if not isinstance(given, Mapping):
+        raise _error(f"PLUGINHOST is of type {type(given).__name__}.", "It must be a dict.")
+    values = dict(given)
+    problems, checked = _build(values)
+    if problems:
+        raise _error(f"PLUGINHOST: {' '.join(problems)}", f"Its keys are: {listing(names(Settings))}.")
+    if under_test():
+        problems, checked = _build({**values, **checked.TEST})
+        if problems:
+            raise _error(f"PLUGINHOST['TEST']: {' '.join(problems)}", f"Its keys are: {listing(names(Settings))}.")
+    for alias in checked.PLUGINS:
+        if not ALIAS.fullmatch(alias):
+            raise _error(
+                f"PLUGINHOST['PLUGINS'][{alias!r}]: not a name for an alias.",
+                "Lower-case letters, digits, '-' and '_', beginning with a letter, at most 63.",
+            )
+    return checked
+
+
+def _build(values: dict[str, Any]) -> tuple[list[str], Any]:
+    unknown = [key for key in values if key not in names(Settings)]
+    problems = [f"there is no key {key!r}. {did_you_mean(key, names(Settings))}".rstrip() for key in unknown]
+    wrong, built = build(Settings, {key: values[key] for key in values if key not in unknown})
+    return problems + wrong, built
+
+
+def _error(message: str, hint: str) -> ConfigurationError:
+    return ConfigurationError(message, id="pluginhost.E001", hint=hint)
+
+
+_current: tuple[bool, Settings] | None = None
+
+
+def get_settings() -> Settings:
+    """The settings in force. Read again when a test runner starts or ``override_settings`` changes them."""
+    global _current
+    testing = under_test()
+    if _current is None or _current[0] is not testing:
+        _current = (testing, read())
+    return _current[1]
+
+
+def _reset(*, setting: str, **_: Any) -> None:
+    global _current
+    if setting == "PLUGINHOST":
+        _current = None
+
+
+setting_changed.connect(_reset, dispatch_uid="pluginhost.conf")

@@ -1,0 +1,20 @@
+"""What this process counted at the call, since it started. The lanes' own accounts are in the database."""
+
+from __future__ import annotations
+
+from collections import Counter
+from threading import Lock
+
+_counts: Counter[str] = Counter()
+_lock = Lock()
+
+
+def count(outcome: str, n: int = 1) -> None:
+    """Add to ``accepted``, ``filtered``, ``invalid`` or ``lost``."""
+    with _lock:
+        _counts[outcome] += n
+
+
+def snapshot() -> dict[str, int]:
+    with _lock:
+        return dict(_counts)

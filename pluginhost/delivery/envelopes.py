@@ -1,0 +1,91 @@
+"""Packs accepted events into envelopes, and reads them again, whatever version wrote them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from pluginhost.events import Event, decode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+#: The version that this code writes. A reader of every older one stays in ``_READERS``.
+VERSION = 1
+MAX_EVENTS = 500
+MAX_BYTES = 1024 * 1024
+
+
+class Envelope(NamedTuple):
+    """Events of one flush that go to the same lanes, ready to be stored."""
+
+    envelope_id: uuid.UUID
+    lanes: tuple[str, ...]
+    n: int
+    payload: bytes
+
+
+class Stored(NamedTuple):
+    """One event as it was stored; ``event`` is None if it can't be read, and ``problem`` says why."""
+
+    raw: bytes
+    event: Event | None
+    problem: str = ""
+
+
+def pack(events: Iterable[tuple[tuple[str, ...], bytes]]) -> list[Envelope]:
+    """Group encoded events by lanes, in their order, at most 500 events or 1 MiB an envelope."""
+    open_groups: dict[tuple[str, ...], list[bytes]] = {}
+    sizes: dict[tuple[str, ...], int] = {}
+    packed = []
+    for lanes, encoded in events:
+        group = open_groups.setdefault(lanes, [])
+        if group and (len(group) == MAX_EVENTS or sizes[lanes] + len(encoded) > MAX_BYTES):
+            packed.append(_envelope(lanes, group))
+            group = open_groups[lanes] = []
+            sizes[lanes] = 0
+        group.append(encoded)
+        sizes[lanes] = sizes.get(lanes, 0) + len(encoded) + 1
+    packed.extend(_envelope(lanes, group) for lanes, group in open_groups.items() if group)
+    return packed
+
+
+def _envelope(lanes: tuple[str, ...], group: Sequence[bytes]) -> Envelope:
+    return Envelope(uuid.uuid4(), lanes, len(group), join(group))
+
+
+def join(encoded: Iterable[bytes]) -> bytes:
+    """Encoded events as one payload: a JSON array."""
+    return b"[" + b",".join(encoded) + b"]"
+
+
+def merge(payloads: Iterable[bytes]) -> bytes:
+    """Several payloads as one, without decoding them."""
+    return join(payload[1:-1] for payload in payloads)
+
+
+_raw_array = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def _read_v1(payload: bytes) -> list[Stored]:
+    return [_read_event(bytes(raw)) for raw in _raw_array.decode(payload)]
+
+
+def _read_event(raw: bytes) -> Stored:
+    try:
+        return Stored(raw, decode(raw))
+    except msgspec.DecodeError as error:
+        return Stored(raw, None, f"unreadable: {error}")
+
+
+_READERS: dict[int, Callable[[bytes], list[Stored]]] = {1: _read_v1}
+
+
+def unpack(version: int, payload: bytes) -> list[Stored]:
+    """The events of a payload. Raises ``ValueError`` if the payload as a whole is damaged."""
+    try:
+        return _READERS[version](payload)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"unreadable payload: {error}") from error

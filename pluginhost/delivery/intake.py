@@ -1,0 +1,92 @@
+"""From envelopes to chunks: what a worker does first, so that lanes read few large rows, each in its own time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
+
+from django.db import connections, transaction
+from django.db.models.functions import Length
+
+from pluginhost.db import take_write_lock
+from pluginhost.delivery import accounts
+from pluginhost.delivery.envelopes import MAX_BYTES, MAX_EVENTS, VERSION, merge
+from pluginhost.models import Chunk, Delivery, Envelope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+#: Envelopes that one transaction takes, at most, and their bytes.
+TAKE = 500
+TAKE_BYTES = 8 * MAX_BYTES
+
+
+class Row(NamedTuple):
+    """What is needed of an envelope."""
+
+    version: int
+    lanes: str
+    n: int
+    payload: bytes
+
+
+def take(using: str) -> int:
+    """Turn waiting envelopes into chunks and deliveries, in one transaction. Returns how many envelopes.
+
+    Envelopes of a newer version than this code knows stay for the workers that know it.
+    """
+    readable = Envelope.objects.using(using).filter(version__lte=VERSION)
+    if not readable.exists():  # an idle worker takes no locks
+        return 0
+    connection = connections[using]
+    with transaction.atomic(using):
+        take_write_lock(connection, Envelope)
+        locking = {"skip_locked": True} if connection.features.has_select_for_update_skip_locked else {}
+        sizes = readable.order_by("id").select_for_update(**locking).values_list("id", Length("payload"))
+        ids = list(_within_bytes(sizes[:TAKE]))
+        chosen = Envelope.objects.using(using).filter(id__in=ids)
+        rows = [Row(*row) for row in chosen.order_by("id").values_list("version", "lanes", "n", "payload")]
+        chosen.delete()
+        _store(rows, using)
+    return len(rows)
+
+
+def _within_bytes(sizes: Sequence[tuple[int, int]]) -> Iterator[int]:
+    total = 0
+    for id_, size in sizes:
+        if total and total + size > TAKE_BYTES:
+            return
+        total += size
+        yield id_
+
+
+def _store(rows: Sequence[Row], using: str) -> None:
+    groups = defaultdict(list)
+    for row in rows:
+        groups[row.version, row.lanes].append(row)
+    deliveries = []
+    accepted: dict[tuple[str, str], int] = defaultdict(int)
+    for (version, names), group in groups.items():
+        lanes = names.split(",")
+        for chunk in _chunks(group):
+            chunk.save(using=using, force_insert=True)
+            deliveries += [Delivery(lane=lane, chunk=chunk, version=version, n=chunk.n) for lane in lanes]
+            for lane in lanes:
+                accepted[lane, "accepted"] += chunk.n
+    Delivery.objects.using(using).bulk_create(deliveries)
+    accounts.add(accepted, using)
+
+
+def _chunks(rows: Sequence[Row]) -> Iterator[Chunk]:
+    """Merge envelopes of equal lanes, in their order, up to 500 events or 1 MiB."""
+    number, n, size = 0, 0, 0
+    numbered = []
+    for row in rows:
+        if n and (n + row.n > MAX_EVENTS or size + len(row.payload) > MAX_BYTES):
+            number, n, size = number + 1, 0, 0
+        n, size = n + row.n, size + len(row.payload)
+        numbered.append((number, row))
+    for _, group in groupby(numbered, key=lambda pair: pair[0]):
+        members = [row for _, row in group]
+        yield Chunk(n=sum(row.n for row in members), payload=merge(bytes(row.payload) for row in members))

@@ -1,0 +1,134 @@
+"""One lane's hold on the outbox: it claims deliveries, and only who claimed them can finish them.
+
+A claim moves ``due_at`` to the end of a lease and writes a fresh token. Whoever
+finishes must still hold that token: a worker whose lease ran out, or that was
+stopped for an hour and wakes, finishes nothing. Times are the database's clock.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+from django.db import connections, transaction
+from django.db.models import F
+from django.db.models.functions import Now
+
+from pluginhost.db import take_write_lock
+from pluginhost.delivery.envelopes import VERSION, unpack
+from pluginhost.models import Chunk, Delivery
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from django.db.models import QuerySet
+
+    from pluginhost.delivery.envelopes import Stored
+    from pluginhost.delivery.runner import Runner
+
+logger = logging.getLogger("pluginhost.delivery")
+
+#: Deliveries that one claim looks at, at most.
+LOOK_AT = 100
+
+
+class LeaseLost(Exception):
+    """Somebody else has claimed these deliveries since."""
+
+
+class Item(NamedTuple):
+    """One event of a claim, the delivery that it belongs to, and its place there."""
+
+    delivery: Delivery
+    position: int
+    stored: Stored
+
+
+@dataclass
+class Claim:
+    """Deliveries that this worker holds, and their unfinished events in order."""
+
+    using: str
+    lane: str
+    lease: float
+    token: uuid.UUID = field(default_factory=uuid.uuid4)
+    deliveries: dict[int, Delivery] = field(default_factory=dict)
+    items: list[Item] = field(default_factory=list)
+    interrupted: frozenset[int] = frozenset()
+    """Deliveries that a worker held when it died."""
+
+    @property
+    def attempt(self) -> int:
+        return max((delivery.attempts for delivery in self.deliveries.values()), default=1)
+
+    def rows(self) -> QuerySet[Delivery]:
+        """The deliveries that are still held, as they are in the database."""
+        return Delivery.objects.using(self.using).filter(id__in=list(self.deliveries), token=self.token)
+
+    def keep(self) -> None:
+        """Begin the lease anew. Raises ``LeaseLost``."""
+        if self.rows().update(due_at=Now() + timedelta(seconds=self.lease)) != len(self.deliveries):
+            raise LeaseLost
+
+    def release(self) -> None:
+        """Give back what was not finished, without an attempt counted."""
+        self.rows().update(token=None, due_at=Now(), attempts=F("attempts") - 1)
+
+
+def claim(runner: Runner, using: str) -> Claim | None:
+    """Claim what is due for this lane, up to a batch of events; None if nothing is."""
+    due = Delivery.objects.using(using).filter(
+        lane=runner.alias, state=Delivery.State.WAITING, due_at__lte=Now(), version__lte=VERSION
+    )
+    if not due.exists():  # an idle lane takes no locks
+        return None
+    connection = connections[using]
+    found = Claim(using, runner.alias, lease=max(2 * runner.plugin.timeout, 2.0))
+    with transaction.atomic(using):
+        take_write_lock(connection, Delivery)
+        locking = {"skip_locked": True} if connection.features.has_select_for_update_skip_locked else {}
+        rows = due.order_by("due_at", "id").select_for_update(**locking).defer("payload")[:LOOK_AT]
+        chosen = _up_to(list(rows), runner.batch_size)
+        Delivery.objects.using(using).filter(id__in=[delivery.pk for delivery in chosen]).update(
+            token=found.token, due_at=Now() + timedelta(seconds=found.lease), attempts=F("attempts") + 1
+        )
+    found.interrupted = frozenset(delivery.pk for delivery in chosen if delivery.token)
+    for delivery in chosen:
+        delivery.attempts += 1
+        found.deliveries[delivery.pk] = delivery
+    _read(found)
+    return found
+
+
+def _up_to(rows: Sequence[Delivery], batch_size: int) -> list[Delivery]:
+    """As many whole deliveries as fit into a batch, but at least one."""
+    chosen: list[Delivery] = []
+    total = 0
+    for delivery in rows:
+        if chosen and total + delivery.n - delivery.done > batch_size:
+            break
+        total += delivery.n - delivery.done
+        chosen.append(delivery)
+    return chosen
+
+
+def _read(found: Claim) -> None:
+    """Read the payloads. A delivery whose payload is damaged as a whole is dead, and keeps it."""
+    own = dict(found.rows().filter(chunk=None).values_list("id", "payload"))
+    chunk_ids = {delivery.chunk_id for delivery in found.deliveries.values() if delivery.chunk_id}
+    chunks = dict(Chunk.objects.using(found.using).filter(id__in=chunk_ids).values_list("id", "payload"))
+    for delivery in list(found.deliveries.values()):
+        payload = chunks.get(delivery.chunk_id) if delivery.chunk_id else own.get(delivery.pk)
+        try:
+            stored = unpack(delivery.version, bytes(payload or b""))
+            if len(stored) != delivery.n:
+                raise ValueError(f"the payload has {len(stored)} events instead of {delivery.n}")
+        except ValueError as error:
+            logger.error("plugin %s: delivery %s is dead: %s", found.lane, delivery.pk, error)
+            found.rows().filter(id=delivery.pk).update(state=Delivery.State.DEAD, token=None, reason=str(error))
+            del found.deliveries[delivery.pk]
+        else:
+            found.items += [Item(delivery, place, stored[place]) for place in range(delivery.done, delivery.n)]

@@ -1,0 +1,172 @@
+"""Writes down what became of a batch: in one transaction, with the accounts, and only by who holds the claim."""
+
+from __future__ import annotations
+
+import logging
+import random
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from django.db import connections, transaction
+from django.db.models.functions import Now
+
+from pluginhost.db import take_write_lock
+from pluginhost.delivery import accounts
+from pluginhost.delivery.envelopes import join
+from pluginhost.delivery.lanes import LeaseLost
+from pluginhost.models import Chunk, Delivery
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pluginhost.delivery.lanes import Claim, Item
+    from pluginhost.delivery.runner import Failure
+    from pluginhost.plugin import LaneOptions
+
+logger = logging.getLogger("pluginhost.delivery")
+
+#: What a receiver may ask for with Retry-After, at most, in seconds.
+MAX_RETRY_AFTER = 3600.0
+
+
+@dataclass
+class Outcome:
+    """What became of a slice of a claim's events; all of them before ``done`` are finished or in ``failures``."""
+
+    items: Sequence[Item]
+    done: int
+    skipped: int = 0
+    failures: dict[int, Failure] = field(default_factory=dict)
+    deferred: Failure | None = None
+    """Why everything from ``done`` on waits, and with it the rest of the claim."""
+
+
+def delay(lane: LaneOptions, attempts: int, failure: Failure) -> float:
+    """Seconds until the next attempt: doubled each time, up to a limit, with jitter; or what the receiver asked for."""
+    if failure.retry_after is not None:
+        return min(max(failure.retry_after, 0.0), MAX_RETRY_AFTER)
+    doubled = lane.RETRY_DELAY * 2.0 ** min(attempts - 1, 30)
+    return min(doubled, lane.RETRY_MAX_DELAY) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+
+
+def settle(claim: Claim, outcome: Outcome, lane: LaneOptions) -> None:
+    """Write down the outcome. Raises ``LeaseLost``, and writes nothing, if the claim has passed to another worker."""
+    with transaction.atomic(claim.using):
+        take_write_lock(connections[claim.using], Delivery)
+        held = claim.rows().order_by("id").select_for_update().values_list("id", flat=True)
+        if len(held) != len(claim.deliveries):
+            raise LeaseLost
+        finished = _write_failures(claim, outcome, lane)
+        finished += _write_progress(claim, outcome, finished)
+        if outcome.deferred:
+            _defer(claim, outcome.deferred, lane)
+        accounts.add(
+            {
+                (claim.lane, "delivered"): outcome.done - outcome.skipped - len(outcome.failures),
+                (claim.lane, "skipped"): outcome.skipped,
+            },
+            claim.using,
+        )
+    for delivery in finished:
+        claim.deliveries.pop(delivery.pk, None)
+    sweep_chunks(claim.using, [delivery.chunk_id for delivery in finished if delivery.chunk_id])
+
+
+def _write_failures(claim: Claim, outcome: Outcome, lane: LaneOptions) -> list[Delivery]:
+    """Give each failed event a delivery of its own. Returns those that were of one event already."""
+    alone, leaving = [], []
+    for index, failure in outcome.failures.items():
+        item = outcome.items[index]
+        row = _row_of(item, failure, lane)
+        if item.delivery.chunk_id is None and item.delivery.n == 1:
+            alone.append(item.delivery)
+            changed = {name: getattr(row, name) for name in ("state", "due_at", "attempts", "reason")}
+            claim.rows().filter(id=item.delivery.pk).update(token=None, **changed)
+        else:
+            leaving.append(row)
+    Delivery.objects.using(claim.using).bulk_create(leaving)
+    return alone
+
+
+def _row_of(item: Item, failure: Failure, lane: LaneOptions) -> Delivery:
+    """The delivery of one failed event: waiting for its next attempt, or dead."""
+    delivery, stored = item.delivery, item.stored
+    dead = failure.dead or (failure.retry_after is None and delivery.attempts >= lane.MAX_ATTEMPTS)
+    message_id = stored.event.message_id if stored.event else ""
+    if dead:
+        logger.error("plugin %s: event %s is dead: %s", delivery.lane, message_id, failure.reason)
+    elif delivery.attempts == 1:
+        logger.warning("plugin %s: event %s is tried again: %s", delivery.lane, message_id, failure.reason)
+    return Delivery(
+        lane=delivery.lane,
+        payload=join([stored.raw]),
+        version=delivery.version,
+        n=1,
+        created=delivery.created,
+        due_at=Now() + timedelta(seconds=delay(lane, delivery.attempts, failure)),
+        attempts=delivery.attempts - (failure.retry_after is not None),
+        state=Delivery.State.DEAD if dead else Delivery.State.WAITING,
+        reason=failure.reason,
+        message_id=message_id,
+        event_name=stored.event.name if stored.event else "",
+    )
+
+
+def _write_progress(claim: Claim, outcome: Outcome, written: Sequence[Delivery]) -> list[Delivery]:
+    """Delete the deliveries that are finished, move the others on, and begin the lease anew."""
+    finished = []
+    last = {item.delivery.pk: item for item in outcome.items[: outcome.done]}
+    for item in last.values():
+        delivery = item.delivery
+        if delivery in written:
+            continue
+        delivery.done = item.position + 1
+        if delivery.done == delivery.n:
+            finished.append(delivery)
+        else:
+            # What moves on is not stuck: its attempts are counted from here.
+            delivery.attempts = 1
+            claim.rows().filter(id=delivery.pk).update(done=delivery.done, attempts=1)
+    claim.rows().filter(id__in=[delivery.pk for delivery in finished]).delete()
+    claim.rows().update(due_at=Now() + timedelta(seconds=claim.lease))
+    return finished
+
+
+def _defer(claim: Claim, failure: Failure, lane: LaneOptions) -> None:
+    """Let everything that is still held wait for its next attempt; bury what has had its last."""
+    waiting = list(claim.rows().values_list("id", flat=True))
+    deliveries = [claim.deliveries[pk] for pk in waiting]
+    if any(delivery.attempts == 1 for delivery in deliveries):
+        logger.warning("plugin %s waits: %s", claim.lane, failure.reason)
+    for delivery in deliveries:
+        if failure.retry_after is None and delivery.attempts >= lane.MAX_ATTEMPTS:
+            _bury(claim, delivery, failure, lane)
+            continue
+        claim.rows().filter(id=delivery.pk).update(
+            due_at=Now() + timedelta(seconds=delay(lane, delivery.attempts, failure)),
+            attempts=delivery.attempts - (failure.retry_after is not None),
+            reason=failure.reason,
+            token=None,
+        )
+
+
+def _bury(claim: Claim, delivery: Delivery, failure: Failure, lane: LaneOptions) -> None:
+    """Make each unfinished event of a delivery a dead letter of its own."""
+    unfinished = [item for item in claim.items if item.delivery is delivery and item.position >= delivery.done]
+    claim.rows().filter(id=delivery.pk).delete()
+    letters = [_row_of(item, failure._replace(dead=True), lane) for item in unfinished]
+    Delivery.objects.using(claim.using).bulk_create(letters)
+
+
+def sweep_chunks(using: str, chunk_ids: Iterable[int | None] | None = None) -> int:
+    """Delete chunks without deliveries, of these ids or of all. Returns how many.
+
+    Called after the commit that finished a delivery: of two lanes that finish the
+    same chunk at once, the later one sees no delivery left.
+    """
+    chunks = Chunk.objects.using(using).filter(deliveries=None)
+    if chunk_ids is None:
+        return chunks.delete()[0]
+    ids = list(chunk_ids)
+    return chunks.filter(id__in=ids).delete()[0] if ids else 0

@@ -1,0 +1,56 @@
+"""Calls each plugin's implementation of a hook on its own, so that a failure stays where it happened.
+
+pluggy's own call stops at the first exception, drops None and forgets which
+plugin said what; this loop over the public ``get_hookimpls()`` does none of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import pluggy
+
+logger = logging.getLogger("pluginhost.dispatch")
+
+
+class Answer(NamedTuple):
+    """What one plugin said."""
+
+    alias: str
+    value: Any
+
+
+class Implementation(NamedTuple):
+    """One plugin's implementation of one hook, with the names of the arguments that it wants."""
+
+    alias: str
+    function: Callable[..., Any]
+    argnames: tuple[str, ...]
+
+    def __call__(self, **arguments: Any) -> Any:
+        return self.function(*[arguments[name] for name in self.argnames])
+
+
+def implementations(manager: pluggy.PluginManager, hook: str) -> tuple[Implementation, ...]:
+    """The implementations of ``hook``, in the order of the setting.
+
+    Plugins are registered in reverse, because pluggy calls the last one first;
+    its list is in the order of registration.
+    """
+    found = getattr(manager.hook, hook).get_hookimpls()
+    return tuple(Implementation(i.plugin_name, i.function, tuple(i.argnames)) for i in reversed(found))
+
+
+def ask(hook: str, implementations: tuple[Implementation, ...], **arguments: Any) -> Iterator[Answer]:
+    """Call every implementation; one that raises is logged with its alias, and the others go on."""
+    for implementation in implementations:
+        try:
+            value = implementation(**arguments)
+        except Exception:
+            logger.exception("plugin %s: %s failed", implementation.alias, hook)
+            continue
+        yield Answer(implementation.alias, value)

@@ -1,0 +1,246 @@
+"""The strict door: what may become part of an event, and what it is converted to.
+
+Everything is copied on the way, so that nothing the caller does later can change
+an event. Every problem names the path of the bad value.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from enum import Enum
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Model
+from django.utils import timezone
+from django.utils.functional import Promise
+
+from pluginhost.events import Subject
+from pluginhost.exceptions import InvalidEvent
+
+MAX_NAME = 200
+MAX_ID = 255
+MAX_DEPTH = 10
+MAX_BYTES = 32 * 1024
+MASK = "[masked]"
+
+#: Receivers keep integers in 64 bits with a sign.
+_INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
+
+
+class _Walk:
+    """One walk through one value: where it stands, what it is inside of, how much it has seen."""
+
+    def __init__(self, masked: frozenset[str]) -> None:
+        self.masked = masked
+        self.open: set[int] = set()
+        self.left = MAX_BYTES
+
+    def value(self, path: str, value: Any, depth: int) -> Any:
+        # Each value takes at least a byte of JSON: a shared list of lists cannot explode before its size is seen.
+        self.left -= 1
+        if self.left < 0:
+            raise InvalidEvent(path, f"the event is larger than {MAX_BYTES} bytes")
+        kind = type(value)
+        if kind is str:
+            return self.text(path, value)
+        if value is None or kind is bool:
+            return value
+        if kind is int:
+            return self.integer(path, value)
+        if kind is float:
+            return finite(path, value)
+        if isinstance(value, Mapping):
+            return self.container(path, value, depth, self.mapping)
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return self.container(path, value, depth, self.sequence)
+        return self.converted(path, value, depth)
+
+    def converted(self, path: str, value: Any, depth: int) -> Any:
+        if isinstance(value, Enum):
+            return self.value(path, value.value, depth)
+        if isinstance(value, (str, Promise)):
+            return self.text(path, str.__str__(value) if isinstance(value, str) else str(value))
+        if isinstance(value, bool):
+            return bool(value)
+        if isinstance(value, int):
+            return self.integer(path, int(value))
+        if isinstance(value, float):
+            return finite(path, float(value))
+        if isinstance(value, Decimal):
+            return self.decimal(path, value)
+        if isinstance(value, dt.datetime):
+            return moment(path, value).isoformat().replace("+00:00", "Z")
+        if isinstance(value, (dt.date, dt.time)):
+            return value.isoformat()
+        if isinstance(value, dt.timedelta):
+            return value.total_seconds()
+        if isinstance(value, UUID):
+            return str(value)
+        if isinstance(value, Model):
+            raise InvalidEvent(path, "a model instance; pass its pk, or the instance as subject")
+        raise InvalidEvent(path, f"JSON can't hold a {type(value).__name__}")
+
+    def container(self, path: str, value: Any, depth: int, read: Any) -> Any:
+        if id(value) in self.open:
+            raise InvalidEvent(path, "the value contains itself")
+        if depth > MAX_DEPTH:
+            raise InvalidEvent(path, f"deeper than {MAX_DEPTH} levels")
+        self.open.add(id(value))
+        try:
+            return read(path, value, depth)
+        finally:
+            self.open.discard(id(value))
+
+    def mapping(self, path: str, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+        result = {}
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise InvalidEvent(path, f"the key {key!r:.80} is not a string")
+            name = self.text(f"{path}.{key!r:.80}", str.__str__(key))
+            if self.masked and is_secret(name, self.masked):
+                result[name] = MASK
+            else:
+                result[name] = self.value(f"{path}.{name}", item, depth + 1)
+        return result
+
+    def sequence(self, path: str, value: Any, depth: int) -> list[Any]:
+        return [self.value(f"{path}[{index}]", item, depth + 1) for index, item in enumerate(value)]
+
+    def text(self, path: str, value: str) -> str:
+        if len(value) > self.left:
+            raise InvalidEvent(path, f"the event is larger than {MAX_BYTES} bytes")
+        self.left -= len(value)
+        return plain(path, value)
+
+    def integer(self, path: str, value: int) -> int:
+        if not _INT_MIN <= value <= _INT_MAX:
+            raise InvalidEvent(path, "an integer of more than 64 bits")
+        return value
+
+    def decimal(self, path: str, value: Decimal) -> int | float:
+        if not value.is_finite():
+            raise InvalidEvent(path, f"{value} is not a number of JSON")
+        if value == value.to_integral_value() and value.as_tuple().exponent == 0:
+            return self.integer(path, int(value))
+        return finite(path, float(value))
+
+
+def plain(path: str, text: str) -> str:
+    """``text``, if every receiver can store it."""
+    if "\0" in text:
+        raise InvalidEvent(path, "contains a NUL character")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InvalidEvent(path, "contains half of a surrogate pair") from None
+    return text
+
+
+def finite(path: str, number: float) -> float:
+    if not math.isfinite(number):
+        raise InvalidEvent(path, f"{number} is not a number of JSON")
+    return number
+
+
+def utc(moment: dt.datetime) -> dt.datetime:
+    """``moment`` in UTC; a naive one is in Django's current time zone, as everywhere in Django."""
+    if timezone.is_naive(moment):
+        moment = timezone.make_aware(moment)
+    return moment.astimezone(dt.UTC)
+
+
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+
+
+@lru_cache(maxsize=4096)
+def is_secret(name: str, masked: frozenset[str]) -> bool:
+    """Whether a property of this name is masked.
+
+    Names are taken apart into words (``card_number``, ``cardNumber``), so that
+    ``discard`` and ``cardigan`` are safe; a masked name of two words, such as
+    ``api_key``, stands for the two beside each other.
+    """
+    if name.lower() in masked:
+        return True
+    words = [word.lower() for word in _WORDS.findall(name)]
+    pairs = [f"{first}_{second}" for first, second in pairwise(words)]
+    return not masked.isdisjoint((*words, *pairs))
+
+
+def properties(path: str, value: Any, masked: frozenset[str]) -> dict[str, Any]:
+    """Copy, convert and mask the properties or traits of an event."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidEvent(path, f"is of type {type(value).__name__}; it must be a dict")
+    copied: dict[str, Any] = _Walk(masked).value(path, value, 1)
+    return copied
+
+
+def event_name(path: str, value: Any) -> str:
+    """The name of an event: 1 to 200 characters."""
+    if isinstance(value, Enum):
+        value = value.value
+    if not isinstance(value, (str, Promise)):
+        raise InvalidEvent(path, f"is of type {type(value).__name__}; it must be a string")
+    name = plain(path, str(value))
+    if not name.strip():
+        raise InvalidEvent(path, "is empty")
+    if len(name) > MAX_NAME:
+        raise InvalidEvent(path, f"has {len(name)} characters; {MAX_NAME} are allowed")
+    return name
+
+
+def identifier(path: str, value: Any) -> str | None:
+    """A person's id as text of at most 255 characters; None and empty text are no id."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (str, int, UUID, Promise)):
+        raise InvalidEvent(path, f"is of type {type(value).__name__}; it must be a string, an integer or a UUID")
+    text = plain(path, str(value))
+    if len(text) > MAX_ID:
+        raise InvalidEvent(path, f"has {len(text)} characters; {MAX_ID} are allowed")
+    return text or None
+
+
+def number(path: str, value: Any) -> int | float | None:
+    """The value of an event: a finite number or None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
+        raise InvalidEvent(path, f"is of type {type(value).__name__}; it must be a number")
+    result: int | float = _Walk(frozenset()).value(path, value, 1)
+    return result
+
+
+def moment(path: str, value: Any) -> dt.datetime:
+    """When it happened, in UTC; None is now."""
+    if value is None:
+        return dt.datetime.now(dt.UTC)
+    if not isinstance(value, dt.datetime):
+        raise InvalidEvent(path, f"is of type {type(value).__name__}; it must be a datetime")
+    try:
+        return utc(value)
+    except (OverflowError, ValueError) as error:
+        raise InvalidEvent(path, "is outside of the years 1 to 9999 in UTC") from error
+
+
+def subject(path: str, value: Any) -> Subject | None:
+    """The saved model instance that the event is about."""
+    if value is None:
+        return None
+    if not isinstance(value, Model):
+        raise InvalidEvent(path, f"is of type {type(value).__name__}; it must be a model instance")
+    if value.pk is None:
+        raise InvalidEvent(path, "is not saved, so it has no primary key")
+    if isinstance(value.pk, tuple):
+        raise InvalidEvent(path, "has a composite primary key; a subject needs a single one")
+    return Subject(model=value._meta.concrete_model._meta.label, pk=plain(f"{path}.pk", str(value.pk)))

@@ -1,0 +1,148 @@
+"""From the arguments of a call to an event: the strict door, identity and context, in one place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from django.http import HttpRequest
+
+from pluginhost import door, identity
+from pluginhost.context import context_of
+from pluginhost.events import Context, Event, encode, keyed_message_id, new_message_id
+from pluginhost.exceptions import InvalidEvent
+from pluginhost.options import did_you_mean, listing
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Mapping
+
+    from django.db.models import Model
+
+    from pluginhost.conf import Settings
+    from pluginhost.events import EventType
+    from pluginhost.loading import Registry
+
+Switches = dict[str, bool | dict[str, Any]]
+
+
+class Details(TypedDict, total=False):
+    """The keyword arguments that every call of the API takes."""
+
+    user_id: Any
+    """Who, where the source does not say it: text, an integer or a UUID."""
+    anonymous_id: Any
+    """Who, before a log-in."""
+    timestamp: dt.datetime | None
+    """When it happened; now unless given."""
+    key: str | None
+    """What makes the event one: tracked twice with the same name and key, it has one message id."""
+    subject: Model | None
+    """The saved model instance that it is about."""
+    value: float | None
+    """How much: a price, a number of things."""
+    plugins: Mapping[str, Any] | None
+    """Switches or tunes aliases for this event: ``{"piwik": False, "mongo": {"collection": "signups"}}``."""
+    using: str | None
+    """The database of the outbox; the router's unless given."""
+
+
+class Who:
+    """The source of a call: a request, a user, or nobody."""
+
+    __slots__ = ("request", "user")
+
+    def __init__(self, source: Any) -> None:
+        self.request: HttpRequest | None = None
+        self.user: Any = None
+        if source is None:
+            return
+        inner = getattr(source, "_request", source)  # the request inside of Django REST framework's
+        if isinstance(inner, HttpRequest):
+            self.request = inner
+        elif hasattr(source, "is_authenticated"):
+            self.user = source
+        else:
+            raise InvalidEvent("source", f"is of type {type(source).__name__}; it must be a request, a user or None")
+
+
+def switches(given: Mapping[str, Any] | None, registry: Registry) -> Switches:
+    """Check ``plugins=...`` against the aliases that are enabled and what they let a caller tune."""
+    if not given:
+        return {}
+    checked: Switches = door.properties("plugins", given, frozenset())
+    for alias, tuning in checked.items():
+        loaded = registry.plugins.get(alias)
+        if loaded is None:
+            known = listing(registry.plugins)
+            raise InvalidEvent(
+                f"plugins.{alias}", f"is no alias. {did_you_mean(alias, registry.plugins)}Enabled are: {known}"
+            )
+        if isinstance(tuning, bool):
+            continue
+        if not isinstance(tuning, dict):
+            raise InvalidEvent(f"plugins.{alias}", "must be True, False or a dict")
+        for name in tuning:
+            if name not in loaded.plugin.event_options:
+                takes = listing(sorted(loaded.plugin.event_options))
+                raise InvalidEvent(f"plugins.{alias}.{name}", f"is no option for an event. It takes: {takes}")
+    return checked
+
+
+def draft(
+    who: Who,
+    type_: EventType,
+    name: Any,
+    properties: Mapping[str, Any] | None,
+    settings: Settings,
+    switched: Switches,
+    masked: frozenset[str],
+    *,
+    previous_id: Any,
+    details: Details,
+    wanted: bool,
+) -> tuple[Event, bytes, HttpRequest | None]:
+    """The event, its bytes, and the request that is to be asked who it is when the envelope is sealed.
+
+    ``wanted``: some plugin is to have the event, so that it may give the visitor an
+    anonymous id. Raises ``InvalidEvent``.
+    """
+    request = who.request
+    name = door.event_name("name", name)
+    key = details.get("key")
+    user_id = door.identifier("user_id", details.get("user_id")) or identity.user_id_of(who.user)
+    anonymous_id = door.identifier("anonymous_id", details.get("anonymous_id"))
+    if anonymous_id is None and request is not None:
+        anonymous_id = identity.anonymous_id(request, settings, may_make=wanted)
+    event = Event(
+        type=type_,
+        name=name,
+        message_id=new_message_id() if key is None else keyed_message_id(name, _key(key)),
+        timestamp=door.moment("timestamp", details.get("timestamp")),
+        properties=door.properties("traits" if type_ == "identify" else "properties", properties, masked),
+        user_id=user_id,
+        anonymous_id=anonymous_id,
+        previous_id=door.identifier("previous_id", previous_id),
+        subject=door.subject("subject", details.get("subject")),
+        value=door.number("value", details.get("value")),
+        context=Context() if request is None else _context(request, settings),
+        plugins=switched,
+    )
+    encoded = encode(event)
+    if len(encoded) > door.MAX_BYTES:
+        raise InvalidEvent("event", f"has {len(encoded)} bytes; {door.MAX_BYTES} are allowed")
+    return event, encoded, request if user_id is None else None
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, str) or not key:
+        raise InvalidEvent("key", "must be a string that is not empty")
+    return door.plain("key", key)
+
+
+def _context(request: HttpRequest, settings: Settings) -> Context:
+    """The context of a request, made once and remembered until the URL is resolved."""
+    remembered: tuple[Any, Context] | None = getattr(request, "_pluginhost_context", None)
+    if remembered is None or remembered[0] is not request.resolver_match:
+        remembered = (request.resolver_match, context_of(request, settings))
+        request._pluginhost_context = remembered  # type: ignore[attr-defined]
+    return remembered[1]

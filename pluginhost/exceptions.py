@@ -1,0 +1,82 @@
+"""Two families that never meet.
+
+Configuration errors are Django's ``ImproperlyConfigured``: they stop a process
+at its start. Delivery errors are what a plugin raises to say what should become
+of an event; the lanes catch them, and no view ever sees one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.core.exceptions import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class ConfigurationError(ImproperlyConfigured):
+    """The setting ``PLUGINHOST`` or a plugin named in it is wrong.
+
+    ``id`` is the id of the system check that reports the same thing, ``hint``
+    says what would be right.
+    """
+
+    def __init__(self, message: str, *, id: str, hint: str = "") -> None:  # noqa: A002 - Django's own word
+        super().__init__(f"{message} {hint}".rstrip())
+        self.message = message
+        self.id = id
+        self.hint = hint
+
+
+class InvalidEvent(ValueError):
+    """The arguments do not make an event. ``path`` names the bad value (``properties.items[2].price``)."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = path
+        self.problem = problem
+
+
+class AsyncContextError(RuntimeError):
+    """A synchronous call that would have to touch the database was made in an event loop."""
+
+
+class DeliveryError(Exception):
+    """Base of what a plugin raises to say what becomes of an event."""
+
+
+class RetryableError(DeliveryError):
+    """Not now, perhaps later: the batch stays and is tried again with a growing delay.
+
+    ``retry_after`` is what the receiver asked for, in seconds; such a wait
+    does not count as an attempt.
+    """
+
+    def __init__(self, reason: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+class PermanentError(DeliveryError):
+    """Never: the event becomes a dead letter at once, with this reason.
+
+    Raised for a batch of several, it makes the host look for the bad ones by
+    halving the batch.
+    """
+
+
+class UncertainError(DeliveryError):
+    """Sent, but the answer never came. The option ``ON_UNCERTAIN`` of the alias decides."""
+
+
+class SkipEvent(DeliveryError):
+    """Not for this plugin. Counted as skipped, with this reason in the log."""
+
+
+class PartialFailure(DeliveryError):
+    """Some events of a batch failed: ``{message_id: error}``. The others are delivered."""
+
+    def __init__(self, errors: Mapping[str, Exception]) -> None:
+        super().__init__(f"{len(errors)} events failed")
+        self.errors = dict(errors)

@@ -1,0 +1,296 @@
+"""From the setting to plugin objects: entry points, options, hooks. Every load error is born here.
+
+Only what the setting names is imported. A plugin that cannot be loaded becomes
+an error that names its alias and its distribution; the others load all the same,
+so that one run of the checks shows everything that is wrong.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import importlib_metadata
+import pluggy
+from django.apps import apps
+
+from pluginhost import __version__, hookspecs
+from pluginhost.conf import Settings, get_settings
+from pluginhost.delivery.runner import Runner
+from pluginhost.dispatch import Implementation, implementations
+from pluginhost.exceptions import ConfigurationError
+from pluginhost.options import LANE_OPTIONS, build, did_you_mean, listing, names
+from pluginhost.plugin import LaneOptions, Plugin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+GROUP = "pluginhost"
+HOOKS = ("filter_request", "on_event", "aggregate", "render_client")
+DELIVERY_HOOKS = ("on_event", "aggregate")
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """One alias, ready for use."""
+
+    plugin: Plugin
+    distribution: str
+    version: str
+    hooks: tuple[str, ...]
+    delivery_hook: str | None
+    """``on_event`` or ``aggregate``, if the plugin has a lane at all."""
+    deliver: Implementation | None
+
+
+@dataclass(eq=False)
+class Registry:
+    """What the setting came to: the plugins in order, the implementations of each hook, and the errors."""
+
+    manager: pluggy.PluginManager
+    plugins: dict[str, Loaded] = field(default_factory=dict)
+    errors: list[ConfigurationError] = field(default_factory=list)
+    filters: tuple[Implementation, ...] = ()
+    renderers: tuple[Implementation, ...] = ()
+
+    runners: dict[str, Runner] = field(default_factory=dict)
+    """The aliases that events are delivered to."""
+
+
+class _Manager(pluggy.PluginManager):
+    """pluggy's manager, for plugin objects whose properties must not run while they are registered."""
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
+        attribute = inspect.getattr_static(plugin, name, None)
+        if not isinstance(attribute, (staticmethod, classmethod)) and not inspect.isroutine(attribute):
+            return None
+        return super().parse_hookimpl_opts(plugin, name)
+
+
+def entry_points() -> importlib_metadata.EntryPoints:
+    """The plugins that are installed, enabled or not. None of them is imported."""
+    return importlib_metadata.entry_points(group=GROUP)
+
+
+def load(configured: Mapping[str, Mapping[str, Any]]) -> Registry:
+    """Load every alias of ``PLUGINHOST["PLUGINS"]``."""
+    manager = _Manager("pluginhost")
+    manager.add_hookspecs(hookspecs)
+    registry = Registry(manager)
+    installed = entry_points() if configured else importlib_metadata.EntryPoints()
+    made: dict[str, tuple[Plugin, Any]] = {}
+    for alias, given in configured.items():
+        try:
+            made[alias] = _make(alias, given, installed)
+        except ConfigurationError as error:
+            registry.errors.append(error)
+    # pluggy calls the last one registered first; the order of the setting is the order of calls.
+    for plugin, entry_point in reversed(made.values()):
+        try:
+            _register(manager, plugin, entry_point)
+        except ConfigurationError as error:
+            registry.errors.append(error)
+    by_hook = {hook: implementations(manager, hook) for hook in HOOKS}
+    for alias, (plugin, entry_point) in made.items():
+        if manager.has_plugin(alias):
+            registry.plugins[alias] = _loaded(plugin, entry_point, by_hook)
+    registry.runners = {alias: Runner(loaded) for alias, loaded in registry.plugins.items() if loaded.deliver}
+    registry.filters = by_hook["filter_request"]
+    registry.renderers = by_hook["render_client"]
+    return registry
+
+
+_lock = threading.RLock()
+_current: tuple[Settings, Registry] | None = None
+
+
+def load_registry() -> Registry:
+    """The registry of the settings in force; what could not be loaded is in its errors."""
+    global _current
+    settings = get_settings()
+    if _current is None or _current[0] is not settings:
+        with _lock:
+            if _current is None or _current[0] is not settings:
+                _current = settings, load(settings.PLUGINS if settings.ENABLED else {})
+    return _current[1]
+
+
+def get_registry() -> Registry:
+    """The registry of the settings in force. Raises ``ConfigurationError`` if anything could not be loaded."""
+    registry = load_registry()
+    if len(registry.errors) > 1:
+        raise ConfigurationError("\n".join(str(error) for error in registry.errors), id=registry.errors[0].id)
+    if registry.errors:
+        raise registry.errors[0]
+    return registry
+
+
+def _loaded(plugin: Plugin, entry_point: Any, by_hook: Mapping[str, Iterable[Implementation]]) -> Loaded:
+    own = {hook: i for hook, found in by_hook.items() for i in found if i.alias == plugin.alias}
+    delivery_hook = next((hook for hook in DELIVERY_HOOKS if hook in own), None)
+    return Loaded(
+        plugin=plugin,
+        distribution=_distribution(entry_point),
+        version=entry_point.dist.version if entry_point.dist else "",
+        hooks=tuple(own),
+        delivery_hook=delivery_hook,
+        deliver=own[delivery_hook] if delivery_hook else None,
+    )
+
+
+def _distribution(entry_point: Any) -> str:
+    return entry_point.dist.name if entry_point.dist else "unknown distribution"
+
+
+def _where(alias: str, entry_point: Any) -> str:
+    return f"PLUGINHOST['PLUGINS'][{alias!r}] ({_distribution(entry_point)})"
+
+
+def _make(alias: str, given: Mapping[str, Any], installed: Any) -> tuple[Plugin, Any]:
+    """Find, import, check and instantiate one alias."""
+    entry_point = _find(alias, given.get("PLUGIN") or alias, installed)
+    where = _where(alias, entry_point)
+    cls = _import(where, entry_point)
+    _check_class(where, cls)
+    options, lane = _options(where, cls, given)
+    try:
+        return cls(alias, options, lane), entry_point
+    except Exception as error:
+        raise ConfigurationError(
+            f"{where}: {cls.__name__} could not be made: {type(error).__name__}.",
+            id="pluginhost.E004",
+            hint="A plugin's __init__ must not fail; connect in setup().",
+        ) from error
+
+
+def _find(alias: str, name: str, installed: Any) -> Any:
+    found = [entry_point for entry_point in installed if entry_point.name == name]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        known = sorted({entry_point.name for entry_point in installed})
+        raise ConfigurationError(
+            f"PLUGINHOST['PLUGINS'][{alias!r}]: no installed package offers a plugin named {name!r}.",
+            id="pluginhost.E002",
+            hint=f"{did_you_mean(name, known)}Installed are: {listing(known)}.",
+        )
+    offers = listing(sorted(_distribution(entry_point) for entry_point in found))
+    raise ConfigurationError(
+        f"PLUGINHOST['PLUGINS'][{alias!r}]: several packages offer a plugin named {name!r}: {offers}.",
+        id="pluginhost.E002",
+        hint="Uninstall all but one.",
+    )
+
+
+def _import(where: str, entry_point: Any) -> Any:
+    try:
+        return entry_point.load()
+    except Exception as error:
+        raise ConfigurationError(
+            f"{where}: {entry_point.value} could not be imported: {type(error).__name__}: {error}.",
+            id="pluginhost.E003",
+            hint="The package is installed, but broken or incomplete.",
+        ) from error
+
+
+def _check_class(where: str, cls: Any) -> None:
+    if not (inspect.isclass(cls) and issubclass(cls, Plugin)):
+        raise ConfigurationError(
+            f"{where}: the entry point names {cls!r}.",
+            id="pluginhost.E004",
+            hint="It must name a subclass of pluginhost.Plugin.",
+        )
+    if _version(cls.requires_host) > _version(__version__):
+        raise ConfigurationError(
+            f"{where}: needs pluginhost {cls.requires_host} or newer; this is {__version__}.",
+            id="pluginhost.E008",
+            hint="Upgrade pluginhost, or install an older version of the plugin.",
+        )
+    if cls.django_app and not any(config.name == cls.django_app for config in apps.get_app_configs()):
+        raise ConfigurationError(
+            f"{where}: the plugin has models, but INSTALLED_APPS lacks its app.",
+            id="pluginhost.E007",
+            hint=f'Add the line "{cls.django_app}" to INSTALLED_APPS, and run migrate.',
+        )
+    reserved = sorted(LANE_OPTIONS.intersection(names(cls.Options)))
+    if reserved:
+        raise ConfigurationError(
+            f"{where}: {cls.__name__}.Options declares {listing(reserved)}.",
+            id="pluginhost.E004",
+            hint="The host keeps these names for itself; choose others.",
+        )
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".") if part.isdigit())
+
+
+def _options(where: str, cls: type[Plugin], given: Mapping[str, Any]) -> tuple[Any, LaneOptions]:
+    """The plugin's options and the lane's, told apart by name."""
+    own = names(cls.Options)
+    exist = f"Its options are: {listing(own)}; every alias also takes {listing(sorted(LANE_OPTIONS))}."
+    problems = [
+        f"there is no option {name!r}. {did_you_mean(name, {*own, *LANE_OPTIONS})}".rstrip()
+        for name in given
+        if name not in own and name not in LANE_OPTIONS
+    ]
+    wrong, options = build(cls.Options, {name: given[name] for name in given if name in own})
+    problems += wrong
+    wrong, lane = build(LaneOptions, {name: given[name] for name in given if name in LANE_OPTIONS})
+    problems += wrong
+    if problems:
+        raise ConfigurationError(f"{where}: {' '.join(problems)}", id="pluginhost.E005", hint=exist)
+    return options, lane
+
+
+def _register(manager: pluggy.PluginManager, plugin: Plugin, entry_point: Any) -> None:
+    """Register with pluggy, or leave no trace and say what is wrong with the plugin's hooks."""
+    where = _where(plugin.alias, entry_point)
+    try:
+        manager.register(plugin, name=plugin.alias)
+        problem = next(_hook_problems(manager, plugin), None)
+    except (pluggy.PluginValidationError, ValueError) as error:
+        problem = " ".join(str(error).split())
+    if problem is None:
+        return
+    if manager.has_plugin(plugin.alias):  # pluggy keeps a plugin whose registration failed half-way
+        manager.unregister(name=plugin.alias)
+    raise ConfigurationError(
+        f"{where}: {problem}",
+        id="pluginhost.E006",
+        hint=f"The hooks are {listing(HOOKS)}; their arguments are in pluginhost.hookspecs.",
+    )
+
+
+def _hook_problems(manager: pluggy.PluginManager, plugin: Plugin) -> Iterator[str]:
+    callers = manager.get_hookcallers(plugin) or []
+    for caller in callers:
+        for implementation in caller.get_hookimpls():
+            if implementation.plugin is plugin:
+                yield from _implementation_problems(caller, implementation)
+    marked = {caller.name for caller in callers}
+    if marked.issuperset(DELIVERY_HOOKS):
+        yield "it implements both on_event and aggregate; one of them delivers."
+    for hook in HOOKS:
+        if hook not in marked and inspect.getattr_static(plugin, hook, None) is not None:
+            yield f"its method {hook} is not marked with @hookimpl, so it would never be called."
+
+
+def _implementation_problems(caller: Any, implementation: Any) -> Iterator[str]:
+    name = caller.name
+    if not caller.has_spec():
+        if not implementation.optionalhook:
+            yield f"it implements an unknown hook {name!r}. {did_you_mean(name, HOOKS)}".rstrip()
+        return
+    if implementation.wrapper or implementation.hookwrapper:
+        yield f"its {name} is a hook wrapper; every plugin answers for itself alone."
+    if implementation.tryfirst or implementation.trylast:
+        yield f"its {name} asks for tryfirst or trylast; the order of the setting is the order of calls."
+    function = implementation.function
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        yield f"its {name} is a coroutine or a generator; hooks are plain functions."
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.default is not parameter.empty or parameter.kind is parameter.KEYWORD_ONLY:
+            yield f"its {name} would not be passed {parameter.name!r}: it has a default or is keyword-only."

@@ -1,0 +1,66 @@
+"""``manage.py pluginhost worker``: the process that empties the outbox."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from django.core.management.base import CommandError
+
+from pluginhost.api import host
+from pluginhost.delivery.worker import Worker, drain
+from pluginhost.options import did_you_mean, listing
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+    from django.core.management.base import BaseCommand
+
+    from pluginhost.delivery.runner import Runner
+
+HELP = "Delivers what waits in the outbox, until it is told to stop (SIGTERM, Ctrl-C)."
+
+logger = logging.getLogger("pluginhost.worker")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--lane", action="append", dest="lanes", metavar="ALIAS", help="Only this lane; repeatable.")
+    parser.add_argument("--drain", action="store_true", help="End when nothing is due any more.")
+    parser.add_argument("--database", help="The database of the outbox. Default: the router's.")
+
+
+def handle(command: BaseCommand, **options: Any) -> None:
+    runners = _chosen(options["lanes"])
+    using = host.database(options["database"])
+    if options["drain"]:
+        batches = drain(runners, using)
+        for runner in runners.values():
+            runner.close()
+        command.stdout.write(f"delivered {batches} batches")
+        return
+    worker = Worker(runners, using)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop.set())
+    command.stdout.write(f"worker {os.getpid()} on database {using!r}, lanes: {listing(runners)}")
+    command.stdout.flush()
+    status = worker.run()
+    command.stdout.write(f"worker {os.getpid()} has stopped")
+    if status:
+        # A hook that hangs holds its thread: only the end of the process ends it.
+        sys.stdout.flush()
+        os._exit(status)
+
+
+def _chosen(lanes: list[str] | None) -> dict[str, Runner]:
+    runners = host.registry.runners
+    for lane in lanes or ():
+        if lane not in runners:
+            raise CommandError(
+                f"there is no lane {lane!r}. {did_you_mean(lane, runners)}The lanes are: {listing(runners)}."
+            )
+    if not runners:
+        raise CommandError("no enabled plugin delivers events: see PLUGINHOST['PLUGINS'].")
+    return {lane: runners[lane] for lane in lanes} if lanes else dict(runners)

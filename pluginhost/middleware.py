@@ -1,0 +1,104 @@
+"""``TrackerMiddleware``: the block in which a request's events wait, and the server's page views."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.conf import settings as django_settings
+from django.core.exceptions import MiddlewareNotUsed
+from django.utils.cache import patch_vary_headers
+
+from pluginhost import identity
+from pluginhost.api import host
+from pluginhost.buffer import Buffer
+from pluginhost.conf import get_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
+
+    from pluginhost.conf import Settings
+
+
+class TrackerMiddleware:
+    """Put it first, or behind Django's cache middleware: what runs inside of it may track.
+
+    Events that are tracked outside of a transaction wait until the response is
+    ready and become one envelope. If ``PAGE_VIEWS`` is ``"server"``, each page is
+    tracked; if ``ANONYMOUS_COOKIE`` is set, a visitor without that cookie gets one
+    with the first event that some plugin may have.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        if not get_settings().ENABLED:
+            raise MiddlewareNotUsed("PLUGINHOST['ENABLED'] is False")
+        host.registry  # noqa: B018 - a wrong setting stops the server at its start
+        self.get_response = get_response
+        self.is_async = iscoroutinefunction(get_response)
+        if self.is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        if self.is_async:
+            return self.__acall__(request)
+        waiting = _begin(request)
+        try:
+            response: HttpResponseBase = self.get_response(request)
+            _finish(request, response)
+        finally:
+            waiting.close()
+        return response
+
+    async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
+        waiting = _begin(request)
+        try:
+            response: HttpResponseBase = await self.get_response(request)
+            _finish(request, response)
+        finally:
+            waiting.leave()
+            if waiting:
+                await sync_to_async(waiting.flush)()
+        return response
+
+
+def _begin(request: HttpRequest) -> Buffer:
+    if get_settings().ANONYMOUS_COOKIE is not None:
+        identity.allow_new_anonymous_id(request)
+    return Buffer(host.send)
+
+
+def _finish(request: HttpRequest, response: HttpResponseBase) -> None:
+    settings = get_settings()
+    if settings.PAGE_VIEWS == "server" and is_page_view(request, response, settings):
+        host.page(request)
+    new_id = identity.new_anonymous_id(request)
+    if new_id is not None and settings.ANONYMOUS_COOKIE is not None:
+        _set_cookie(request, response, settings.ANONYMOUS_COOKIE, new_id, settings.ANONYMOUS_COOKIE_AGE)
+
+
+def is_page_view(request: HttpRequest, response: HttpResponseBase, settings: Settings) -> bool:
+    """Whether a person has seen a page: a GET that was answered with HTML, not fetched on suspicion."""
+    return (
+        request.method == "GET"
+        and response.status_code == 200
+        and response.headers.get("Content-Type", "").startswith("text/html")
+        and "prefetch" not in request.headers.get("Sec-Purpose", "")
+        and not request.path.startswith(_excluded(settings))
+    )
+
+
+def _excluded(settings: Settings) -> tuple[str, ...]:
+    served = (django_settings.STATIC_URL, django_settings.MEDIA_URL)
+    return (*(path for path in served if path and path.startswith("/") and path != "/"), *settings.EXCLUDE_PATHS)
+
+
+def _set_cookie(request: HttpRequest, response: HttpResponseBase, name: str, value: str, age: int) -> None:
+    """Give the visitor the id that this request's events carry; no shared cache may keep the answer."""
+    response.set_cookie(name, value, max_age=age, secure=request.is_secure(), httponly=True, samesite="Lax")
+    patch_vary_headers(response, ["Cookie"])

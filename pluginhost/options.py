@@ -1,0 +1,66 @@
+"""Validates what a project wrote against what a struct declares, with errors that say what would be right."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pluginhost.plugin import LaneOptions, Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """``Did you mean 'x'? `` or nothing, by likeness."""
+    known = {choice.lower(): choice for choice in choices}
+    close = get_close_matches(str(word).lower(), known, n=1)
+    return f"Did you mean {known[close[0]]!r}? " if close else ""
+
+
+def listing(words: Iterable[str]) -> str:
+    return ", ".join(words) or "none"
+
+
+def _convert_custom(kind: type, value: Any) -> Any:
+    """msgspec's hook for types that it does not know."""
+    if kind is Secret:
+        return Secret(value)
+    if isinstance(value, kind):
+        return value
+    raise TypeError(f"expected `{kind.__name__}`, got `{type(value).__name__}`")
+
+
+def problems_and_values(kind: type[msgspec.Struct], given: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """Check each known key of ``given`` against the struct ``kind``; a value never appears in a problem."""
+    problems, values = [], {}
+    for field in msgspec.structs.fields(kind):
+        if field.name not in given:
+            if field.required:
+                problems.append(f"the option {field.name} is missing.")
+            continue
+        try:
+            values[field.name] = msgspec.convert(given[field.name], field.type, dec_hook=_convert_custom)
+        except (msgspec.ValidationError, TypeError) as error:
+            problems.append(f"{field.name}: {str(error).replace(' - at `$`', '')}.")
+    return problems, values
+
+
+def build(kind: type[msgspec.Struct], given: Mapping[str, Any]) -> tuple[list[str], Any]:
+    """The struct made of ``given``, or None and what is wrong with it."""
+    problems, values = problems_and_values(kind, given)
+    if problems:
+        return problems, None
+    try:
+        return [], kind(**values)
+    except ValueError as error:
+        return [f"{error}."], None
+
+
+def names(kind: type[msgspec.Struct]) -> tuple[str, ...]:
+    return tuple(field.name for field in msgspec.structs.fields(kind))
+
+
+LANE_OPTIONS = frozenset(names(LaneOptions))

@@ -1,0 +1,142 @@
+"""What a plugin's author subclasses: ``Plugin``, its ``Options``, and ``Secret``."""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import msgspec
+
+if TYPE_CHECKING:
+    from django.core.checks import CheckMessage
+
+    from pluginhost.events import Event, EventType
+
+
+class Secret:
+    """An option's value that no ``repr``, log line, page or error shows. ``reveal()`` gives the text."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        if not isinstance(text, str):
+            raise TypeError("expected `str`")
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "'********'" if self._text else "''"
+
+    def __str__(self) -> str:
+        return "********" if self._text else ""
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._text.encode(), other._text.encode())
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._text))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a Secret is not pickled")
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of a plugin's options: one annotated field an option, in capitals.
+
+    A field without a default is required. Constraints are msgspec's
+    (``Annotated[str, msgspec.Meta(pattern=...)]``); what concerns several options
+    goes into ``__post_init__``, which raises ``ValueError``.
+    """
+
+
+class LaneOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The options that every alias accepts beside those of its plugin."""
+
+    PLUGIN: str | None = None
+    """The name of the plugin, when the alias is another word."""
+    PURPOSE: str | None = None
+    """Replaces the purpose that the plugin declares."""
+    BATCH_SIZE: int | None = None
+    """Events a batch, at most; replaces the plugin's own."""
+    TIMEOUT: float | None = None
+    """Seconds that one call of a hook may take; replaces the plugin's own."""
+    CONCURRENCY: int | None = None
+    """Batches at a time in one worker process; above 1 the order is lost."""
+    MAX_ATTEMPTS: int = 100
+    """After so many failed attempts an event becomes a dead letter."""
+    RETRY_DELAY: float = 5.0
+    """Seconds before the second attempt; doubled for each one after it."""
+    RETRY_MAX_DELAY: float = 600.0
+    """Seconds between two attempts, at most."""
+    ON_UNCERTAIN: Literal["resend", "dead"] = "resend"
+    """What becomes of an event whose answer never came, if the receiver cannot tell two from one."""
+
+    def __post_init__(self) -> None:
+        for name in ("BATCH_SIZE", "TIMEOUT", "CONCURRENCY", "MAX_ATTEMPTS", "RETRY_DELAY", "RETRY_MAX_DELAY"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} is {value!r}; it must be above 0")
+
+
+class Plugin:
+    """One enabled alias of one installed plugin. Subclass it, and implement hooks with ``@hookimpl``.
+
+    The host makes the object when it first needs it, from validated options. It
+    may be made before a fork: open connections in ``setup``, never in ``__init__``.
+    """
+
+    Options: ClassVar[type[Options]] = Options
+    """The plugin's own options, a subclass of ``pluginhost.Options``."""
+    purpose: str = "analytics"
+    """What the data is for; a filter lets through purposes, not names."""
+    personal_data: bool = True
+    """Whether what is delivered may name or describe a person."""
+    needs_identity: ClassVar[bool] = False
+    """Events without a person are skipped."""
+    event_types: ClassVar[frozenset[EventType]] = frozenset({"track", "page"})
+    """The types of event that this plugin is for."""
+    event_options: ClassVar[frozenset[str]] = frozenset()
+    """What a caller may tune for one event: ``plugins={alias: {option: value}}``."""
+    dedupes: ClassVar[bool] = False
+    """The receiver recognises a repeated ``message_id``, so that sending twice has one effect."""
+    batch_size: int | None = None
+    """Events a batch. None: 500 for ``aggregate``; for ``on_event`` 100, or 1 if the receiver does not dedupe."""
+    timeout: float = 30.0
+    """Seconds that one call of a hook may take. Keep every wait in the plugin below it."""
+    concurrency: int = 1
+    """Batches at a time in one worker process."""
+    requires_host: ClassVar[str] = "0.1"
+    """The oldest version of the host that this plugin works with."""
+    django_app: ClassVar[str | None] = None
+    """The line that INSTALLED_APPS needs, for plugins with models."""
+
+    def __init__(self, alias: str, options: Any, lane: LaneOptions | None = None) -> None:
+        self.alias = alias
+        self.options = options
+        self.lane = lane or LaneOptions()
+        self.purpose = self.lane.PURPOSE or self.purpose
+        self.batch_size = self.lane.BATCH_SIZE or self.batch_size
+        self.timeout = self.lane.TIMEOUT or self.timeout
+        self.concurrency = self.lane.CONCURRENCY or self.concurrency
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.alias!r}>"
+
+    def check(self) -> list[CheckMessage]:
+        """System checks of this alias. Called by ``manage.py check``; must not touch the network."""
+        return []
+
+    def setup(self) -> None:
+        """Open what delivering needs. Called once a process and thread's lane, before its first batch."""
+
+    def close(self) -> None:
+        """Close what ``setup`` opened. Called when the worker ends."""
+
+    def wants(self, event: Event) -> bool:
+        """Whether the lane hands this event over; what it does not want counts as skipped."""
+        return not self.needs_identity or bool(event.user_id or event.anonymous_id)

@@ -1,0 +1,128 @@
+"""What is stored can't be taken back: addresses are shortened and URLs lose what could be a secret first."""
+
+from __future__ import annotations
+
+import ipaddress
+from functools import lru_cache
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from django.urls import Resolver404, get_script_prefix, get_urlconf, resolve
+from django.utils import translation
+
+from pluginhost.conf import CAMPAIGN_PARAMETERS
+
+if TYPE_CHECKING:
+    from django.urls import ResolverMatch
+
+    from pluginhost.conf import Settings
+
+#: Longer text is cut: it comes from the visitor's side, and nothing depends on its end.
+MAX_HEADER = 512
+MAX_URL = 2048
+
+
+def header(value: str | None, limit: int = MAX_HEADER) -> str | None:
+    """A header's text without control characters, cut to ``limit`` characters; None if it is empty."""
+    if not value:
+        return None
+    text = value[:limit]
+    if not text.isprintable() or not text.isascii():
+        text = "".join(c for c in text if c.isprintable() and not "\ud800" <= c <= "\udfff")
+    return text or None
+
+
+@lru_cache(maxsize=2048)
+def address(value: str, keep: str) -> str | None:
+    """An IP address, shortened to its network (v4 /24, v6 /48) unless ``keep`` is ``full``; None if it is none."""
+    text = value.strip()
+    if text.startswith("["):  # [2001:db8::1]:443
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:  # 192.0.2.1:443
+        text = text.partition(":")[0]
+    try:
+        parsed = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped:
+        parsed = parsed.ipv4_mapped
+    if keep == "full":
+        return str(parsed)
+    prefix = 24 if parsed.version == 4 else 48
+    return str(ipaddress.ip_network((parsed, prefix), strict=False).network_address)
+
+
+def client_address(remote: str, forwarded: str, settings: Settings) -> str | None:
+    """The visitor's address as far as it can be believed.
+
+    ``REMOTE_ADDR``; with n trusted proxies, the n-th entry of ``X-Forwarded-For``
+    from the right. Everything left of that was written by the visitor. A request
+    with fewer entries did not pass all the proxies, and its header is not believed.
+    """
+    if settings.IP == "none":
+        return None
+    chosen = remote
+    if settings.TRUSTED_PROXIES and forwarded:
+        hops = forwarded.split(",")
+        if len(hops) >= settings.TRUSTED_PROXIES:
+            chosen = hops[-settings.TRUSTED_PROXIES]
+    return address(chosen, settings.IP) if chosen else None
+
+
+def query(text: str, settings: Settings) -> str:
+    """The query string with only the campaign parameters and those that the project allows."""
+    if not text:
+        return ""
+    allowed = {*CAMPAIGN_PARAMETERS, *settings.QUERY_PARAMETERS}
+    pairs = parse_qsl(text[: 4 * MAX_URL], keep_blank_values=True)
+    return urlencode([(name, value) for name, value in pairs if name in allowed])
+
+
+def has_secret_arguments(match: ResolverMatch, settings: Settings) -> bool:
+    return bool(match.captured_kwargs) and not settings.SECRET_ROUTE_ARGUMENTS.isdisjoint(match.captured_kwargs)
+
+
+def path(value: str, settings: Settings, match: ResolverMatch | None = None) -> str:
+    """The path, or its route pattern where the route captures a secret (``/reset/<uidb64>/<token>/``).
+
+    ``match`` is what Django resolved the path to, if it has done so already.
+    """
+    if match is not None:
+        secret = has_secret_arguments(match, settings)
+        return f"{get_script_prefix()}{match.route}" if secret else value[:MAX_URL]
+    # A prefix of i18n_patterns resolves only in its own language, and a referrer may be in another one.
+    with translation.override(translation.get_language_from_path(value) or translation.get_language()):
+        return _resolved(value, get_script_prefix(), get_urlconf(), settings.SECRET_ROUTE_ARGUMENTS)
+
+
+@lru_cache(maxsize=1024)
+def _resolved(value: str, prefix: str, urlconf: str | None, secret: frozenset[str]) -> str:
+    inner = f"/{value[len(prefix) :]}" if value.startswith(prefix) else value
+    # A path that lacks only its last slash is redirected by CommonMiddleware, with the secret still in it.
+    for candidate in (inner, f"{inner}/"):
+        try:
+            match = resolve(candidate, urlconf)
+        except Resolver404:
+            continue
+        if not secret.isdisjoint(match.captured_kwargs or ()):
+            return f"{prefix}{match.route}"
+        break
+    return value[:MAX_URL]
+
+
+def url(value: str | None, own_host: str | None, settings: Settings) -> str | None:
+    """Scrub a whole URL, such as a referrer; the site's own paths are treated as in ``path``."""
+    if not value:
+        return None
+    try:
+        parts = urlsplit(value[: 2 * MAX_URL])
+        host = parts.hostname
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not host:
+        return None
+    netloc = f"[{host}]{port}" if ":" in host else f"{host}{port}"  # without user and password
+    own = own_host is not None and netloc == own_host.lower()
+    kept = path(parts.path, settings) if own else parts.path
+    return header(urlunsplit((parts.scheme, netloc, kept, query(parts.query, settings), "")), MAX_URL)

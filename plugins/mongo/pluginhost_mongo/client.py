@@ -1,0 +1,72 @@
+"""Talks to the server, and says in the host's words what became of the documents.
+
+Codes and shapes of errors: MongoDB manual, "Error Codes" and the "insert" command
+(server 7.0); pymongo 4.9 raises them as ``BulkWriteError``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pymongo
+from bson.errors import BSONError
+from pymongo import errors, uri_parser
+
+from pluginhost import PartialFailure, PermanentError, RetryableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pymongo import MongoClient
+
+DUPLICATE_KEY = 11000
+INVALID_NAMESPACE = 73
+
+
+def connect(uri: str, timeout: float) -> MongoClient[dict[str, Any]]:
+    """A client whose every wait ends within ``timeout`` seconds, unless the URI says otherwise. Opens no connection."""
+    given = uri_parser.parse_uri(uri, warn=False)["options"]
+    waits = ("timeoutMS", "serverSelectionTimeoutMS", "connectTimeoutMS")
+    ours: dict[str, Any] = {name: int(timeout * 1000) for name in waits if name not in given}
+    return pymongo.MongoClient(uri, tz_aware=True, **ours)
+
+
+def insert(client: MongoClient[dict[str, Any]], database: str, name: str, documents: Sequence[dict[str, Any]]) -> None:
+    """Insert the documents that are not there yet.
+
+    A document whose ``_id`` exists is there already, and that is success. Raises
+    ``PartialFailure`` for documents that the server refuses, ``RetryableError`` if
+    it is away or does not confirm, ``PermanentError`` if one of the documents is
+    none that BSON can hold.
+    """
+    try:
+        client[database][name].insert_many(documents, ordered=False)
+    except errors.BulkWriteError as error:
+        _judge(error.details or {})
+    except (BSONError, errors.InvalidDocument, errors.InvalidName) as error:
+        raise PermanentError(str(error)) from error
+    except errors.PyMongoError as error:
+        if isinstance(error, errors.OperationFailure) and error.code == INVALID_NAMESPACE:
+            raise PermanentError(str(error)) from error
+        raise RetryableError(f"{type(error).__name__}: {error}") from error
+
+
+def _judge(details: Mapping[str, Any]) -> None:
+    refused = {
+        str(failure["op"]["_id"]): PermanentError(f"{failure.get('code')}: {failure.get('errmsg', '')}"[:500])
+        for failure in details.get("writeErrors", ())
+        if not _is_there_already(failure)
+    }
+    if details.get("writeConcernErrors"):
+        # Written, but not confirmed as the project wants it: sending it again does no harm.
+        raise RetryableError(f"not confirmed: {details['writeConcernErrors'][0].get('errmsg', '')}")
+    if refused:
+        raise PartialFailure(refused)
+
+
+def _is_there_already(failure: Mapping[str, Any]) -> bool:
+    """Whether the server refused a document because of its ``_id``, and not because of an index of the project's."""
+    if failure.get("code") != DUPLICATE_KEY:
+        return False
+    pattern = failure.get("keyPattern")
+    return pattern is None or list(pattern) == ["_id"]

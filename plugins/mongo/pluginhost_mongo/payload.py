@@ -1,0 +1,47 @@
+"""From an event to a document. Pure: no server, no options but those given."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pluginhost import PermanentError
+
+if TYPE_CHECKING:
+    from pluginhost import Event
+
+#: MongoDB manual, "Naming Restrictions" (7.0).
+COLLECTION = r"^(?!system\.)[^$\x00]{1,200}$"
+#: What says how an event is delivered, not what happened.
+NOT_STORED = ("message_id", "plugins")
+
+
+def document(event: Event) -> dict[str, Any]:
+    """The event's document: ``_id`` is its message id, so that the same event twice is one document.
+
+    Fields that are None or empty are left out. ``timestamp`` stays a datetime (BSON
+    keeps milliseconds); ``context`` and ``subject`` are embedded documents.
+    """
+    fields = msgspec.structs.asdict(event)
+    stored: dict[str, Any] = {"_id": event.message_id}
+    for name, value in fields.items():
+        if name in NOT_STORED or value is None or value == {}:
+            continue
+        stored[name] = _embedded(value) if isinstance(value, msgspec.Struct) else value
+        if stored[name] == {}:
+            del stored[name]
+    return stored
+
+
+def _embedded(struct: msgspec.Struct) -> dict[str, Any]:
+    return {name: value for name, value in msgspec.structs.asdict(struct).items() if value is not None}
+
+
+def collection(event: Event, alias: str, default: str) -> str:
+    """The collection that the caller chose for this event, or ``default``. Raises ``PermanentError``."""
+    chosen = event.tuning(alias).get("collection", default)
+    if not isinstance(chosen, str) or not re.match(COLLECTION, chosen):
+        raise PermanentError(f"{chosen!r:.100} is no name for a collection")
+    return chosen

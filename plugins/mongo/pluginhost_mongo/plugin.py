@@ -1,0 +1,77 @@
+"""The plugin ``mongo``: options and hook."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import msgspec
+from pymongo import uri_parser
+from pymongo.errors import PyMongoError
+
+import pluginhost
+from pluginhost import hookimpl
+from pluginhost_mongo import client
+from pluginhost_mongo.payload import COLLECTION, collection, document
+
+if TYPE_CHECKING:
+    from pymongo import MongoClient
+
+    from pluginhost import Batch
+
+#: MongoDB manual, "Naming Restrictions" (7.0): a database is a file on some systems.
+DATABASE = r"^[^/\\. \"$*<>:|?\x00]{1,63}$"
+
+
+class Mongo(pluginhost.Plugin):
+    """Stores each event as one document. A redelivered event changes nothing."""
+
+    class Options(pluginhost.Options):
+        URI: pluginhost.Secret
+        """The server, as MongoDB writes it: ``mongodb://user:password@host:27017/``. Secret for its password."""
+        DATABASE: Annotated[str, msgspec.Meta(pattern=DATABASE)]
+        COLLECTION: Annotated[str, msgspec.Meta(pattern=COLLECTION)] = "events"
+        """Where events go that name no collection of their own."""
+
+        def __post_init__(self) -> None:
+            try:
+                uri_parser.parse_uri(self.URI.reveal(), validate=True, warn=False)
+            except PyMongoError as error:
+                # pymongo's message may repeat the URI, and with it the password.
+                problem = str(error).replace(self.URI.reveal(), "********")
+                raise ValueError(f"URI is not one of MongoDB: {problem}") from None
+
+    options: Options
+    event_types: ClassVar[frozenset[Any]] = frozenset({"track", "page", "identify", "alias"})
+    event_options: ClassVar[frozenset[str]] = frozenset({"collection"})
+    dedupes: ClassVar[bool] = True
+
+    _client: MongoClient[dict[str, Any]] | None = None
+
+    def setup(self) -> None:
+        self._client = client.connect(self.options.URI.reveal(), self.timeout)
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    @hookimpl
+    def aggregate(self, batch: Batch) -> None:
+        assert self._client is not None
+        failures: dict[str, Exception] = {}
+        by_collection = defaultdict(list)
+        for event in batch:
+            try:
+                name = collection(event, self.alias, self.options.COLLECTION)
+            except pluginhost.PermanentError as error:
+                failures[event.message_id] = error
+            else:
+                by_collection[name].append(document(event))
+        for name, documents in by_collection.items():
+            try:
+                client.insert(self._client, self.options.DATABASE, name, documents)
+            except pluginhost.PartialFailure as error:
+                failures.update(error.errors)
+        if failures:
+            raise pluginhost.PartialFailure(failures)

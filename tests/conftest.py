@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.conf import settings as django_settings
+
+from tests.routers import Chosen
+from tests.samples import Filter, Folder, Properties, Recorder
+from tests.servers import mongodb_uri
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pytest_django.fixtures import SettingsWrapper
+
+DATABASES = [
+    pytest.param("default", id="sqlite"),
+    pytest.param(
+        "postgres",
+        id="postgres",
+        marks=[
+            pytest.mark.postgres,
+            pytest.mark.skipif("postgres" not in django_settings.DATABASES, reason="no PostgreSQL server"),
+        ],
+    ),
+]
+
+
+@pytest.fixture(params=DATABASES)
+def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run the test on each database; every model is routed to it."""
+    monkeypatch.setattr(Chosen, "alias", request.param)
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def mongodb() -> str:
+    uri = mongodb_uri()
+    if uri is None:
+        pytest.skip("no MongoDB server")
+    return uri
+
+
+@pytest.fixture
+def configure(settings: SettingsWrapper) -> Callable[..., None]:
+    """Set ``PLUGINHOST``: plugins by keyword, other keys of the setting in capitals."""
+
+    def configure(transport: str = "memory", /, **keys: Any) -> None:
+        upper = {key: value for key, value in keys.items() if key.isupper()}
+        plugins = {key: value for key, value in keys.items() if not key.isupper()}
+        settings.PLUGINHOST = {
+            "PLUGINS": plugins,
+            "STRICT": True,
+            **upper,
+            "TEST": {"TRANSPORT": transport},
+        }
+
+    return configure
+
+
+@pytest.fixture(autouse=True)
+def samples() -> Iterator[None]:
+    """Forget what the sample plugins saw and were told."""
+    from pluginhost.delivery import memory
+
+    yield
+    memory.events.clear()
+    Recorder.reset()
+    Folder.batches.clear()
+    Properties.touched.clear()
+    Filter.answer = None
+    Filter.asked.clear()

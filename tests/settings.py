@@ -1,0 +1,74 @@
+"""The site that the tests run on: SQLite and PostgreSQL side by side, routed by the fixture ``database``."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from psycopg.conninfo import conninfo_to_dict
+
+from tests.servers import postgres_uri
+
+SECRET_KEY = "tests"
+USE_TZ = True
+TIME_ZONE = "UTC"
+ROOT_URLCONF = "tests.site.urls"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+ALLOWED_HOSTS = ["*"]
+STATIC_URL = "/static/"
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "pluginhost",
+    "pluginhost_timeseries",
+    "tests.site",
+]
+MIDDLEWARE = [
+    "pluginhost.middleware.TrackerMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": ":memory:",
+        "OPTIONS": {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL;"},
+        # A file: other threads have to see it.
+        "TEST": {"NAME": Path(tempfile.mkdtemp(prefix="pluginhost-")) / "test.sqlite3"},
+    },
+}
+DATABASE_ROUTERS = ["tests.routers.Chosen"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+if uri := postgres_uri():
+    server = conninfo_to_dict(uri)
+    DATABASES["postgres"] = {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": server["dbname"],
+        "USER": server["user"],
+        "PASSWORD": server.get("password", ""),
+        "HOST": server.get("host", ""),
+        "PORT": server.get("port", ""),
+    }
+
+PLUGINHOST: dict[str, object] = {}
