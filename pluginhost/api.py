@@ -12,7 +12,7 @@ from django.db import router
 from pluginhost import buffer, conf, counts, dispatch, filtering, html, scrubbing
 from pluginhost.delivery import inside_hook, transport
 from pluginhost.delivery.envelopes import pack
-from pluginhost.drafting import Details, Who, draft, switches
+from pluginhost.drafting import CommonDetails, Details, Who, draft, switches
 from pluginhost.exceptions import AsyncContextError, InvalidEvent
 from pluginhost.loading import get_registry
 
@@ -87,10 +87,9 @@ class Host:
         """Tell the plugins what is known about a person."""
         return self._accept("identify", source, "identify", traits, details)
 
-    def alias(self, source: Any, previous_id: Any, user_id: Any = None, **details: Unpack[Details]) -> str | None:
+    def alias(self, source: Any, previous_id: Any, user_id: Any = None, **details: Unpack[CommonDetails]) -> str | None:
         """Tell the plugins that ``previous_id`` and ``user_id`` (or the source's user) are one person."""
-        details["user_id"] = user_id
-        return self._accept("alias", source, "alias", None, details, previous_id)
+        return self._accept("alias", source, "alias", None, {**details, "user_id": user_id}, previous_id)
 
     def batch(self, using: str | None = None) -> Batch:
         """A block whose events become one envelope and one INSERT at its end.
@@ -136,7 +135,7 @@ class Host:
         return await sync_to_async(self.identify)(source, traits, **details)
 
     async def aalias(
-        self, source: Any, previous_id: Any, user_id: Any = None, **details: Unpack[Details]
+        self, source: Any, previous_id: Any, user_id: Any = None, **details: Unpack[CommonDetails]
     ) -> str | None:
         return await sync_to_async(self.alias)(source, previous_id, user_id, **details)
 

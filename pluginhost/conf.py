@@ -102,7 +102,7 @@ def read() -> Settings:
     return checked
 
 
-def _build(values: dict[str, Any]) -> tuple[list[str], Any]:
+def _build(values: dict[str, Any]) -> tuple[list[str], Settings]:
     unknown = [key for key in values if key not in names(Settings)]
     problems = [f"there is no key {key!r}. {did_you_mean(key, names(Settings))}".rstrip() for key in unknown]
     wrong, built = build(Settings, {key: values[key] for key in values if key not in unknown})

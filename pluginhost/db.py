@@ -31,6 +31,11 @@ def take_write_lock(connection: BaseDatabaseWrapper, model: type[models.Model]) 
             cursor.execute(f"DELETE FROM {connection.ops.quote_name(model._meta.db_table)} WHERE 0")  # noqa: S608
 
 
+def skip_locked(connection: BaseDatabaseWrapper) -> bool:
+    """The argument of ``select_for_update``: pass over what other workers hold, where the database can."""
+    return connection.features.has_select_for_update_skip_locked
+
+
 def add_up(
     model: type[models.Model],
     rows: Iterable[Mapping[str, Any]],
@@ -66,7 +71,7 @@ def _upsert(
 ) -> None:
     quote = connection.ops.quote_name
     table = quote(model._meta.db_table)
-    columns = {field.name: quote(field.column) for field in fields}
+    columns = {field.name: quote(str(field.column)) for field in fields}
     values = [
         field.get_db_prep_save(row.get(field.attname, row.get(field.name, field.get_default())), connection)
         for row in rows

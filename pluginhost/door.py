@@ -243,4 +243,4 @@ def subject(path: str, value: Any) -> Subject | None:
         raise InvalidEvent(path, "is not saved, so it has no primary key")
     if isinstance(value.pk, tuple):
         raise InvalidEvent(path, "has a composite primary key; a subject needs a single one")
-    return Subject(model=value._meta.concrete_model._meta.label, pk=plain(f"{path}.pk", str(value.pk)))
+    return Subject(model=(value._meta.concrete_model or type(value))._meta.label, pk=plain(f"{path}.pk", str(value.pk)))

@@ -25,11 +25,9 @@ if TYPE_CHECKING:
 Switches = dict[str, bool | dict[str, Any]]
 
 
-class Details(TypedDict, total=False):
+class CommonDetails(TypedDict, total=False):
     """The keyword arguments that every call of the API takes."""
 
-    user_id: Any
-    """Who, where the source does not say it: text, an integer or a UUID."""
     anonymous_id: Any
     """Who, before a log-in."""
     timestamp: dt.datetime | None
@@ -44,6 +42,13 @@ class Details(TypedDict, total=False):
     """Switches or tunes aliases for this event: ``{"piwik": False, "mongo": {"collection": "signups"}}``."""
     using: str | None
     """The database of the outbox; the router's unless given."""
+
+
+class Details(CommonDetails, total=False):
+    """And the one that ``alias`` has in its own place."""
+
+    user_id: Any
+    """Who, where the source does not say it: text, an integer or a UUID."""
 
 
 class Who:

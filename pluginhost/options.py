@@ -49,7 +49,7 @@ def problems_and_values(kind: type[msgspec.Struct], given: Mapping[str, Any]) ->
 
 
 def build(kind: type[msgspec.Struct], given: Mapping[str, Any]) -> tuple[list[str], Any]:
-    """The struct made of ``given``, or None and what is wrong with it."""
+    """What is wrong with ``given``, and the struct made of it, which is None if anything is."""
     problems, values = problems_and_values(kind, given)
     if problems:
         return problems, None

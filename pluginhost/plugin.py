@@ -45,7 +45,7 @@ class Secret:
         raise TypeError("a Secret is not pickled")
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Options(msgspec.Struct):
     """Base of a plugin's options: one annotated field an option, in capitals.
 
     A field without a default is required. Constraints are msgspec's

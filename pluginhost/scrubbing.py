@@ -79,7 +79,7 @@ def query(text: str, settings: Settings) -> str:
 
 
 def has_secret_arguments(match: ResolverMatch, settings: Settings) -> bool:
-    return bool(match.captured_kwargs) and not settings.SECRET_ROUTE_ARGUMENTS.isdisjoint(match.captured_kwargs)
+    return not settings.SECRET_ROUTE_ARGUMENTS.isdisjoint(match.kwargs)
 
 
 def path(value: str, settings: Settings, match: ResolverMatch | None = None) -> str:
@@ -104,7 +104,7 @@ def _resolved(value: str, prefix: str, urlconf: str | None, secret: frozenset[st
             match = resolve(candidate, urlconf)
         except Resolver404:
             continue
-        if not secret.isdisjoint(match.captured_kwargs or ()):
+        if not secret.isdisjoint(match.kwargs):
             return f"{prefix}{match.route}"
         break
     return value[:MAX_URL]

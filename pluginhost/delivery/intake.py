@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from django.db import connections, transaction
 from django.db.models.functions import Length
 
-from pluginhost.db import take_write_lock
+from pluginhost.db import skip_locked, take_write_lock
 from pluginhost.delivery import accounts
 from pluginhost.delivery.envelopes import MAX_BYTES, MAX_EVENTS, VERSION, merge
 from pluginhost.models import Chunk, Delivery, Envelope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 #: Envelopes that one transaction takes, at most, and their bytes.
 TAKE = 500
@@ -42,17 +42,21 @@ def take(using: str) -> int:
     connection = connections[using]
     with transaction.atomic(using):
         take_write_lock(connection, Envelope)
-        locking = {"skip_locked": True} if connection.features.has_select_for_update_skip_locked else {}
-        sizes = readable.order_by("id").select_for_update(**locking).values_list("id", Length("payload"))
+        sizes = (
+            readable.order_by("id")
+            .select_for_update(skip_locked=skip_locked(connection))
+            .values_list("id", Length("payload"))
+        )
         ids = list(_within_bytes(sizes[:TAKE]))
         chosen = Envelope.objects.using(using).filter(id__in=ids)
-        rows = [Row(*row) for row in chosen.order_by("id").values_list("version", "lanes", "n", "payload")]
+        found = chosen.order_by("id").values_list("version", "lanes", "n", "payload")
+        rows = [Row(version, lanes, n, bytes(payload)) for version, lanes, n, payload in found]
         chosen.delete()
         _store(rows, using)
     return len(rows)
 
 
-def _within_bytes(sizes: Sequence[tuple[int, int]]) -> Iterator[int]:
+def _within_bytes(sizes: Iterable[tuple[int, int]]) -> Iterator[int]:
     total = 0
     for id_, size in sizes:
         if total and total + size > TAKE_BYTES:
@@ -89,4 +93,4 @@ def _chunks(rows: Sequence[Row]) -> Iterator[Chunk]:
         numbered.append((number, row))
     for _, group in groupby(numbered, key=lambda pair: pair[0]):
         members = [row for _, row in group]
-        yield Chunk(n=sum(row.n for row in members), payload=merge(bytes(row.payload) for row in members))
+        yield Chunk(n=sum(row.n for row in members), payload=merge(row.payload for row in members))

@@ -17,7 +17,7 @@ from django.db import connections, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from pluginhost.db import take_write_lock
+from pluginhost.db import skip_locked, take_write_lock
 from pluginhost.delivery.envelopes import VERSION, unpack
 from pluginhost.models import Chunk, Delivery
 
@@ -89,8 +89,11 @@ def claim(runner: Runner, using: str) -> Claim | None:
     found = Claim(using, runner.alias, lease=max(2 * runner.plugin.timeout, 2.0))
     with transaction.atomic(using):
         take_write_lock(connection, Delivery)
-        locking = {"skip_locked": True} if connection.features.has_select_for_update_skip_locked else {}
-        rows = due.order_by("due_at", "id").select_for_update(**locking).defer("payload")[:LOOK_AT]
+        rows = (
+            due.order_by("due_at", "id")
+            .select_for_update(skip_locked=skip_locked(connection))
+            .defer("payload")[:LOOK_AT]
+        )
         chosen = _up_to(list(rows), runner.batch_size)
         Delivery.objects.using(using).filter(id__in=[delivery.pk for delivery in chosen]).update(
             token=found.token, due_at=Now() + timedelta(seconds=found.lease), attempts=F("attempts") + 1

@@ -159,7 +159,7 @@ def _bury(claim: Claim, delivery: Delivery, failure: Failure, lane: LaneOptions)
     Delivery.objects.using(claim.using).bulk_create(letters)
 
 
-def sweep_chunks(using: str, chunk_ids: Iterable[int | None] | None = None) -> int:
+def sweep_chunks(using: str, chunk_ids: Iterable[int] | None = None) -> int:
     """Delete chunks without deliveries, of these ids or of all. Returns how many.
 
     Called after the commit that finished a delivery: of two lanes that finish the

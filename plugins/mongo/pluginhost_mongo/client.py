@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pymongo
-from bson.errors import BSONError
+from bson.errors import BSONError, InvalidDocument
 from pymongo import errors, uri_parser
 
 from pluginhost import PartialFailure, PermanentError, RetryableError
@@ -43,7 +43,7 @@ def insert(client: MongoClient[dict[str, Any]], database: str, name: str, docume
         client[database][name].insert_many(documents, ordered=False)
     except errors.BulkWriteError as error:
         _judge(error.details or {})
-    except (BSONError, errors.InvalidDocument, errors.InvalidName) as error:
+    except (BSONError, InvalidDocument, errors.InvalidName) as error:
         raise PermanentError(str(error)) from error
     except errors.PyMongoError as error:
         if isinstance(error, errors.OperationFailure) and error.code == INVALID_NAMESPACE:
