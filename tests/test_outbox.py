@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
+from django.db import connections, transaction
+from django.test.utils import CaptureQueriesContext
 
 from pluginhost import host
 from pluginhost.delivery import accounts
@@ -17,6 +21,19 @@ pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 def delivered(database: str) -> list[str]:
     drain(host.registry.runners, database)
     return [event.name for event in Recorder.seen.get("recorder", [])]
+
+
+@contextmanager
+def outbox_renamed(database: str):
+    """The site as it is when a migration was forgotten."""
+    connection = connections[database]
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE pluginhost_envelope RENAME TO elsewhere")
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE elsewhere RENAME TO pluginhost_envelope")
 
 
 def test_a_committed_event_is_delivered_to_every_lane(database, configure, client):
@@ -41,4 +58,197 @@ def test_what_is_rolled_back_leaves_nothing(database, configure, client, end):
 
     assert Order.objects.count() == (1 if end in ("savepoint", "manual") else 0)
     assert delivered(database) == []
-    assert Envelope.objects.count() == 0
+
+
+def test_a_batch_in_a_transaction_is_one_insert_and_loses_only_what_its_savepoint_takes_back(
+    database, configure, client
+):
+    configure("outbox", recorder={})
+
+    with CaptureQueriesContext(connections[database]) as queries:
+        assert client.get("/order/", {"end": "batch"}).content == b"paid"
+
+    inserts = [query["sql"] for query in queries if "INTO" in query["sql"] and "pluginhost_envelope" in query["sql"]]
+    assert len(inserts) == 2, "one for the batch, one for the event within the savepoint"
+    assert delivered(database) == ["item sold", "item sold"]
+
+
+def test_a_batch_around_a_transaction_leaves_it_to_the_database(database, configure):
+    configure("outbox", recorder={})
+
+    with host.batch():
+        host.track(None, "before")
+        with pytest.raises(RuntimeError), transaction.atomic(using=database):
+            host.track(None, "undone")
+            raise RuntimeError
+        with transaction.atomic(using=database):
+            host.track(None, "within")
+        assert Envelope.objects.count() == 1
+        host.track(None, "after")
+
+    assert [row.n for row in Envelope.objects.order_by("id")] == [1, 2]
+    assert sorted(delivered(database)) == ["after", "before", "within"]
+
+
+def test_a_batch_of_many_becomes_envelopes_of_500(database, configure):
+    configure("outbox", recorder={}, folder={})
+
+    with host.batch():
+        for number in range(1201):
+            host.track(None, "counted", {"number": number})
+
+    assert [row.n for row in Envelope.objects.order_by("id")] == [500, 500, 201]
+    assert len(delivered(database)) == 1201
+    assert [event.properties["number"] for event in Folder.seen["folder"]] == list(range(1201))
+
+
+def test_a_batch_whose_block_fails_keeps_what_happened_before(database, configure):
+    configure("outbox", recorder={})
+
+    with pytest.raises(RuntimeError), host.batch():
+        host.track(None, "happened")
+        raise RuntimeError
+
+    assert delivered(database) == ["happened"]
+
+
+def test_events_of_other_lanes_go_into_envelopes_of_their_own(database, configure):
+    configure("outbox", recorder={}, folder={})
+
+    with host.batch():
+        host.track(None, "both")
+        host.track(None, "one", plugins={"folder": False})
+        host.track(None, "both again")
+
+    assert sorted(Envelope.objects.values_list("lanes", "n")) == [("recorder", 1), ("recorder,folder", 2)]
+    assert sorted(delivered(database)) == ["both", "both again", "one"]
+    assert [event.name for event in Folder.seen["folder"]] == ["both", "both again"]
+
+
+def test_a_failed_insert_harms_neither_the_page_nor_the_order(database, configure, client, caplog):
+    configure("outbox", recorder={})
+
+    with outbox_renamed(database):
+        response = client.get("/order/")
+
+    assert (response.status_code, response.content) == (200, b"paid")
+    assert Order.objects.count() == 1
+    refused = [record for record in caplog.records if record.name == "pluginhost.outbox"]
+    assert [record.getMessage()[:18] for record in refused] == ["the outbox refused", "the outbox lost 1 "]
+
+
+def test_a_failed_insert_without_a_transaction_harms_no_page(database, configure, client, caplog):
+    configure("outbox", recorder={})
+    lost = host.counts.get("lost", 0)
+
+    with outbox_renamed(database):
+        assert client.get("/").content == b"home"
+        assert host.track(None, "lost") is None
+
+    assert host.counts["lost"] == lost + 2
+    assert "the outbox refused 1 events" in caplog.text
+
+
+def test_an_insert_that_failed_is_tried_again_after_the_commit(database, configure):
+    configure("outbox", recorder={})
+
+    with transaction.atomic(using=database):
+        with outbox_renamed(database):
+            assert host.track(None, "late") is not None
+            Order.objects.create(number="7")
+
+    assert Order.objects.count() == 1
+    assert delivered(database) == ["late"]
+
+
+def test_an_insert_that_failed_is_not_tried_again_after_a_rollback(database, configure):
+    configure("outbox", recorder={})
+
+    with pytest.raises(RuntimeError), transaction.atomic(using=database):
+        with outbox_renamed(database):
+            host.track(None, "late")
+        raise RuntimeError
+
+    assert delivered(database) == []
+
+
+def test_a_transaction_that_was_doomed_before_stays_the_view_s_own_affair(database, configure, client):
+    configure("outbox", recorder={})
+
+    assert client.get("/ruins/").content == b"undone"
+
+    assert Order.objects.count() == 0
+    assert delivered(database) == []
+
+
+def test_events_in_autocommit_off_join_the_manual_transaction(database, configure):
+    configure("outbox", recorder={})
+    connection = connections[database]
+    connection.ensure_connection()
+
+    transaction.set_autocommit(False, using=database)
+    try:
+        host.track(None, "undone")
+        transaction.rollback(using=database)
+        host.track(None, "kept")
+        transaction.commit(using=database)
+    finally:
+        transaction.set_autocommit(True, using=database)
+
+    assert delivered(database) == ["kept"]
+
+
+@pytest.mark.postgres
+def test_arguments_bound_by_the_server_work_too(database, configure, client, monkeypatch):
+    if database != "postgres":
+        pytest.skip("an option of PostgreSQL")
+    connection = connections[database]
+    connection.close()
+    monkeypatch.setitem(connection.settings_dict["OPTIONS"], "server_side_binding", True)
+    configure("outbox", recorder={})
+
+    client.get("/order/")
+    client.get("/order/", {"end": "savepoint"})
+    with outbox_renamed(database):
+        assert client.get("/order/").content == b"paid"
+    connection.close()
+
+    assert delivered(database) == ["order paid"]
+    assert Order.objects.count() == 3
+
+
+def test_the_savepoint_costs_one_query(database, configure):
+    configure("outbox", recorder={})
+
+    with transaction.atomic(using=database), CaptureQueriesContext(connections[database]) as queries:
+        host.track(None, "paid")
+
+    assert len(queries) == 1
+
+
+def test_a_stale_connection_is_replaced_and_the_event_arrives_once(database, configure):
+    configure("outbox", recorder={})
+    host.track(None, "first")
+    if database == "default":
+        pytest.skip("SQLite has no connections that go stale")
+
+    with connections["postgres"].cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        pid = cursor.fetchone()[0]
+    other = connections["postgres"].copy()
+    with other.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+    other.close()
+    assert host.track(None, "second") is not None
+
+    assert delivered(database) == ["first", "second"]
+
+
+def test_one_lane_s_override_reaches_the_plugin(database, configure):
+    configure("outbox", recorder={}, second={"PLUGIN": "recorder"})
+
+    host.track(None, "tuned", plugins={"second": {"colour": "red"}})
+
+    drain(host.registry.runners, database)
+    assert Recorder.seen["second"][0].tuning("second") == {"colour": "red"}
+    assert Recorder.seen["recorder"][0].tuning("recorder") == {}

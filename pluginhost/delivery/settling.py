@@ -60,7 +60,7 @@ def settle(claim: Claim, outcome: Outcome, lane: LaneOptions) -> None:
         finished = _write_failures(claim, outcome, lane)
         finished += _write_progress(claim, outcome, finished)
         if outcome.deferred:
-            _defer(claim, outcome.deferred, lane)
+            finished += _defer(claim, outcome.deferred, lane)
         accounts.add(
             {
                 (claim.lane, "delivered"): outcome.done - outcome.skipped - len(outcome.failures),
@@ -133,8 +133,9 @@ def _write_progress(claim: Claim, outcome: Outcome, written: Sequence[Delivery])
     return finished
 
 
-def _defer(claim: Claim, failure: Failure, lane: LaneOptions) -> None:
-    """Let everything that is still held wait for its next attempt; bury what has had its last."""
+def _defer(claim: Claim, failure: Failure, lane: LaneOptions) -> list[Delivery]:
+    """Let everything that is still held wait for its next attempt; bury, and return, what has had its last."""
+    buried = []
     waiting = list(claim.rows().values_list("id", flat=True))
     deliveries = [claim.deliveries[pk] for pk in waiting]
     if any(delivery.attempts == 1 for delivery in deliveries):
@@ -142,6 +143,7 @@ def _defer(claim: Claim, failure: Failure, lane: LaneOptions) -> None:
     for delivery in deliveries:
         if failure.retry_after is None and delivery.attempts >= lane.MAX_ATTEMPTS:
             _bury(claim, delivery, failure, lane)
+            buried.append(delivery)
             continue
         claim.rows().filter(id=delivery.pk).update(
             due_at=Now() + timedelta(seconds=delay(lane, delivery.attempts, failure)),
@@ -149,6 +151,7 @@ def _defer(claim: Claim, failure: Failure, lane: LaneOptions) -> None:
             reason=failure.reason,
             token=None,
         )
+    return buried
 
 
 def _bury(claim: Claim, delivery: Delivery, failure: Failure, lane: LaneOptions) -> None:
