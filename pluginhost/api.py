@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from asgiref.sync import sync_to_async
 from django.db import router
 
-from pluginhost import buffer, conf, counts, dispatch, filtering, html, scrubbing
+from pluginhost import buffer, conf, counts, dispatch, filtering, html
 from pluginhost.delivery import inside_hook, transport
 from pluginhost.delivery.envelopes import pack
 from pluginhost.drafting import CommonDetails, Details, Who, draft, switches
@@ -165,9 +165,11 @@ class Host:
         try:
             pending = self._draft(settings, registry, type_, source, name, properties, details, previous_id)
         except Exception as error:
-            # Beside InvalidEvent: a lazy string, a mapping or a model of the caller's that raises.
-            invalid = error if isinstance(error, InvalidEvent) else InvalidEvent("event", f"raised {error!r}")
             counts.count("invalid")
+            if settings.STRICT and isinstance(error, InvalidEvent):
+                raise
+            # Beside InvalidEvent: a model or a user of the caller's that raises.
+            invalid = error if isinstance(error, InvalidEvent) else InvalidEvent("event", f"raised {error!r}")
             if settings.STRICT:
                 raise invalid from error
             logger.exception("event %.200r refused: %s", name, invalid)
@@ -195,8 +197,6 @@ class Host:
         switched = switches(details.get("plugins"), registry)
         answer = filtering.verdict(registry.filters, who.request, who.user)
         lanes = _lanes(registry, type_, answer, switched)
-        if type_ == "page" and name is None and who.request is not None:
-            name = scrubbing.path(who.request.path, settings, who.request.resolver_match) or "/"
         event, encoded, request = draft(
             who,
             type_,

@@ -12,12 +12,15 @@ from django.db import connections, router
 from pluginhost import loading
 from pluginhost.conf import get_settings
 from pluginhost.exceptions import ConfigurationError
+from pluginhost.options import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from django.apps import AppConfig
     from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from pluginhost.plugin import Plugin
 
 MIDDLEWARE = "pluginhost.middleware.TrackerMiddleware"
 #: What has to see the final headers, and so comes before our middleware.
@@ -34,9 +37,24 @@ def check_plugins(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
     messages: list[CheckMessage] = [_message(error) for error in registry.errors]
     for alias, loaded in registry.plugins.items():
         try:
-            messages += loaded.plugin.check()
+            messages += _own_messages(loaded.plugin)
         except Exception as error:
-            messages.append(Error(f"plugin {alias}: check() failed: {error!r}.", id="pluginhost.E009"))
+            problem = redacted(f"{type(error).__name__}: {error}", loaded.plugin.options)
+            messages.append(
+                Error(
+                    f"plugin {alias}: check() failed: {problem}.",
+                    hint="This is a bug of the plugin; a check returns a list of messages.",
+                    id="pluginhost.E009",
+                )
+            )
+    return messages
+
+
+def _own_messages(plugin: Plugin) -> list[CheckMessage]:
+    messages = plugin.check()
+    for message in messages:
+        if not isinstance(message, CheckMessage):
+            raise TypeError(f"a {type(message).__name__} is no CheckMessage")
     return messages
 
 

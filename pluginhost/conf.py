@@ -17,6 +17,9 @@ from pluginhost.options import build, did_you_mean, listing, names
 #: Aliases are stored, logged and typed in commands: short and plain.
 ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
+#: What a cookie may be called (RFC 6265).
+COOKIE = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
 #: Words in the name of a property that make its value a secret.
 MASKED_NAMES = (
     "password", "passwd", "passphrase", "pwd", "secret", "token", "apikey", "api_key", "authorization",
@@ -66,12 +69,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """URL arguments that make a path be stored as its route pattern."""
     MASKED_NAMES: frozenset[str] = frozenset(MASKED_NAMES)
     """Words in the names of properties and traits whose values are masked."""
-    TEST: dict[str, Any] = msgspec.field(default_factory=lambda: {"TRANSPORT": "memory"})
-    """Keys that take other values under a test runner, as in DATABASES."""
+    TEST: dict[str, Any] = {}
+    """Keys that take other values under a test runner, as in DATABASES. TRANSPORT does anyway: it is ``memory``."""
 
     def __post_init__(self) -> None:
         if self.TRUSTED_PROXIES < 0:
             raise ValueError(f"TRUSTED_PROXIES is {self.TRUSTED_PROXIES}; it must not be negative")
+        if self.ANONYMOUS_COOKIE is not None and not COOKIE.fullmatch(self.ANONYMOUS_COOKIE):
+            raise ValueError(f"ANONYMOUS_COOKIE is {self.ANONYMOUS_COOKIE!r}, which is no name for a cookie")
+        if self.ANONYMOUS_COOKIE_AGE <= 0:
+            raise ValueError(f"ANONYMOUS_COOKIE_AGE is {self.ANONYMOUS_COOKIE_AGE}; it must be above 0")
+        for path in self.EXCLUDE_PATHS:
+            if not path.startswith("/"):
+                raise ValueError(f"EXCLUDE_PATHS: {path!r} must begin with '/'")
+        for alias in self.PLUGINS:
+            if not ALIAS.fullmatch(alias):
+                raise ValueError(
+                    f"PLUGINS: {alias!r} is no name for an alias: lower-case letters, digits, '-' and '_',"
+                    " beginning with a letter, at most 63"
+                )
+
+    def __repr__(self) -> str:
+        """Without the plugins' options: secrets are among them."""
+        return f"<Settings: {listing(self.PLUGINS)}; {self.TRANSPORT}>"
 
 
 def under_test() -> bool:
@@ -82,31 +102,35 @@ def under_test() -> bool:
 
 def read() -> Settings:
     """Read and check ``settings.PLUGINHOST``. Raises ``ConfigurationError``."""
-    given = getattr(django_settings, "PLUGINHOST", {})
+    try:
+        return _read(getattr(django_settings, "PLUGINHOST", {}))
+    except ConfigurationError as error:
+        # The frames below hold the setting, secrets and all; error pages and mails show frames.
+        raise error.with_traceback(None) from None
+
+
+def _read(given: Any) -> Settings:
     if not isinstance(given, Mapping):
         raise _error(f"PLUGINHOST is of type {type(given).__name__}.", "It must be a dict.")
-    values = dict(given)
-    problems, checked = _build(values)
-    if problems:
-        raise _error(f"PLUGINHOST: {' '.join(problems)}", f"Its keys are: {listing(names(Settings))}.")
+    checked = _build("PLUGINHOST", given)
     if under_test():
-        problems, checked = _build({**values, **checked.TEST})
-        if problems:
-            raise _error(f"PLUGINHOST['TEST']: {' '.join(problems)}", f"Its keys are: {listing(names(Settings))}.")
-    for alias in checked.PLUGINS:
-        if not ALIAS.fullmatch(alias):
-            raise _error(
-                f"PLUGINHOST['PLUGINS'][{alias!r}]: not a name for an alias.",
-                "Lower-case letters, digits, '-' and '_', beginning with a letter, at most 63.",
-            )
+        checked = _build("PLUGINHOST['TEST']", {**given, "TRANSPORT": "memory", **checked.TEST})
     return checked
 
 
-def _build(values: dict[str, Any]) -> tuple[list[str], Settings]:
+def _build(where: str, values: Mapping[str, Any]) -> Settings:
     unknown = [key for key in values if key not in names(Settings)]
     problems = [f"there is no key {key!r}. {did_you_mean(key, names(Settings))}".rstrip() for key in unknown]
-    wrong, built = build(Settings, {key: values[key] for key in values if key not in unknown})
-    return problems + wrong, built
+    plugins = values.get("PLUGINS")
+    for alias, options in plugins.items() if isinstance(plugins, Mapping) else ():
+        if not isinstance(options, Mapping):
+            problems.append(f"PLUGINS[{alias!r}] is of type {type(options).__name__}; it must be a dict of options.")
+            unknown.append("PLUGINS")
+    wrong, built = build(Settings, {key: value for key, value in values.items() if key not in unknown})
+    if problems or wrong:
+        raise _error(f"{where}: {' '.join([*problems, *wrong])}", f"Its keys are: {listing(names(Settings))}.")
+    checked: Settings = built
+    return checked
 
 
 def _error(message: str, hint: str) -> ConfigurationError:

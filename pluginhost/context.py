@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from django.core.exceptions import DisallowedHost
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
     from pluginhost.conf import Settings
+
+#: What stays as it is in a path; and the signs of a route pattern.
+_SAFE = "/~:@&+$,-_.!*'();=[]<>"
 
 
 def context_of(request: HttpRequest, settings: Settings) -> Context:
@@ -29,18 +33,20 @@ def context_of(request: HttpRequest, settings: Settings) -> Context:
         method=scrubbing.header(request.method, 16),
         url=None if host is None else _url(f"{request.scheme}://{host}{path}", query),
         path=scrubbing.header(path, scrubbing.MAX_URL),
-        referrer=scrubbing.url(meta.get("HTTP_REFERER"), host, settings),
+        referrer=scrubbing.url(meta.get("HTTP_REFERER"), settings),
         route=(match.view_name or None) if match else None,
     )
 
 
 def _host(request: HttpRequest) -> str | None:
-    """The host that the request was for; None where Django refuses to believe it."""
+    """The host that the request was for; None where Django refuses to believe it, or the request is made by hand."""
     try:
         return request.get_host()
-    except DisallowedHost:
+    except (DisallowedHost, KeyError):
         return None
 
 
 def _url(address: str, query: str) -> str | None:
+    """Encoded as it came: Django has decoded the path, and ``?`` and ``#`` in it are no separators."""
+    address = quote(address, safe=_SAFE, errors="replace")
     return scrubbing.header(f"{address}?{query}" if query else address, scrubbing.MAX_URL)

@@ -7,12 +7,17 @@ plugin said what; this loop over the public ``get_hookimpls()`` does none of it.
 from __future__ import annotations
 
 import logging
+import traceback
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pluginhost.options import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import pluggy
+
+    from pluginhost.plugin import Plugin
 
 logger = logging.getLogger("pluginhost.dispatch")
 
@@ -30,6 +35,7 @@ class Implementation(NamedTuple):
     alias: str
     function: Callable[..., Any]
     argnames: tuple[str, ...]
+    plugin: Plugin
 
     def __call__(self, **arguments: Any) -> Any:
         return self.function(*[arguments[name] for name in self.argnames])
@@ -42,7 +48,7 @@ def implementations(manager: pluggy.PluginManager, hook: str) -> tuple[Implement
     its list is in the order of registration.
     """
     found = getattr(manager.hook, hook).get_hookimpls()
-    return tuple(Implementation(i.plugin_name, i.function, tuple(i.argnames)) for i in reversed(found))
+    return tuple(Implementation(i.plugin_name, i.function, tuple(i.argnames), i.plugin) for i in reversed(found))
 
 
 def ask(hook: str, implementations: tuple[Implementation, ...], **arguments: Any) -> Iterator[Answer]:
@@ -50,7 +56,17 @@ def ask(hook: str, implementations: tuple[Implementation, ...], **arguments: Any
     for implementation in implementations:
         try:
             value = implementation(**arguments)
-        except Exception:
-            logger.exception("plugin %s: %s failed", implementation.alias, hook)
+        except Exception as error:
+            _log(implementation, hook, error)
             continue
         yield Answer(implementation.alias, value)
+
+
+def _log(implementation: Implementation, hook: str, error: Exception) -> None:
+    """Log with the traceback, as text if that shows a secret of the plugin's options."""
+    lines = "".join(traceback.format_exception(error))
+    shown = redacted(lines, implementation.plugin.options)
+    if shown == lines:
+        logger.error("plugin %s: %s failed", implementation.alias, hook, exc_info=error)
+    else:
+        logger.error("plugin %s: %s failed\n%s", implementation.alias, hook, shown)

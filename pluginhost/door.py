@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -66,7 +65,7 @@ class _Walk:
         if isinstance(value, Enum):
             return self.value(path, value.value, depth)
         if isinstance(value, (str, Promise)):
-            return self.text(path, str.__str__(value) if isinstance(value, str) else str(value))
+            return self.text(path, exact(path, value))
         if isinstance(value, bool):
             return bool(value)
         if isinstance(value, int):
@@ -95,6 +94,10 @@ class _Walk:
         self.open.add(id(value))
         try:
             return read(path, value, depth)
+        except InvalidEvent:
+            raise
+        except Exception as error:  # of a class of the caller's
+            raise _raised(path, error) from error
         finally:
             self.open.discard(id(value))
 
@@ -103,11 +106,13 @@ class _Walk:
         for key, item in value.items():
             if not isinstance(key, str):
                 raise InvalidEvent(path, f"the key {key!r:.80} is not a string")
-            name = self.text(f"{path}.{key!r:.80}", str.__str__(key))
-            if self.masked and is_secret(name, self.masked):
+            name = exact(path, key)
+            inner = _inner(path, name)
+            self.text(inner, name)
+            if self.masked and is_secret(name[:MAX_NAME], self.masked):
                 result[name] = MASK
             else:
-                result[name] = self.value(f"{path}.{name}", item, depth + 1)
+                result[name] = self.value(inner, item, depth + 1)
         return result
 
     def sequence(self, path: str, value: Any, depth: int) -> list[Any]:
@@ -130,6 +135,23 @@ class _Walk:
         if value == value.to_integral_value() and value.as_tuple().exponent == 0:
             return self.integer(path, int(value))
         return finite(path, float(value))
+
+
+def _inner(path: str, key: str) -> str:
+    """The path of a key, short and printable: it ends up in logs."""
+    return f"{path}.{key}" if len(key) <= 80 and key.isprintable() and key.isascii() else f"{path}.{key!r:.80}"
+
+
+def exact(path: str, value: Any) -> str:
+    """The text of a lazy string or of a subclass such as SafeString, as a ``str`` and nothing else."""
+    try:
+        return str.__str__(value if isinstance(value, str) else str(value))
+    except Exception as error:
+        raise _raised(path, error) from error
+
+
+def _raised(path: str, error: Exception) -> InvalidEvent:
+    return InvalidEvent(path, f"could not be read: it raised {type(error).__name__}")
 
 
 def plain(path: str, text: str) -> str:
@@ -160,19 +182,23 @@ def utc(moment: dt.datetime) -> dt.datetime:
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 
+def _snake(name: str) -> str:
+    """``cardNumber`` and ``card-number`` as ``_card_number_``."""
+    return f"_{'_'.join(_WORDS.findall(name)).lower()}_"
+
+
 @lru_cache(maxsize=4096)
 def is_secret(name: str, masked: frozenset[str]) -> bool:
     """Whether a property of this name is masked.
 
     Names are taken apart into words (``card_number``, ``cardNumber``), so that
-    ``discard`` and ``cardigan`` are safe; a masked name of two words, such as
-    ``api_key``, stands for the two beside each other.
+    ``discard`` and ``cardigan`` are safe; a masked name of several words, such as
+    ``api_key``, stands for these beside each other.
     """
-    if name.lower() in masked:
+    if name.lower() in {word.lower() for word in masked}:
         return True
-    words = [word.lower() for word in _WORDS.findall(name)]
-    pairs = [f"{first}_{second}" for first, second in pairwise(words)]
-    return not masked.isdisjoint((*words, *pairs))
+    words = _snake(name)
+    return any(_snake(word) in words for word in masked if word.isascii())
 
 
 def properties(path: str, value: Any, masked: frozenset[str]) -> dict[str, Any]:
@@ -191,7 +217,7 @@ def event_name(path: str, value: Any) -> str:
         value = value.value
     if not isinstance(value, (str, Promise)):
         raise InvalidEvent(path, f"is of type {type(value).__name__}; it must be a string")
-    name = plain(path, str(value))
+    name = plain(path, exact(path, value))
     if not name.strip():
         raise InvalidEvent(path, "is empty")
     if len(name) > MAX_NAME:
@@ -205,7 +231,7 @@ def identifier(path: str, value: Any) -> str | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (str, int, UUID, Promise)):
         raise InvalidEvent(path, f"is of type {type(value).__name__}; it must be a string, an integer or a UUID")
-    text = plain(path, str(value))
+    text = plain(path, exact(path, value))
     if len(text) > MAX_ID:
         raise InvalidEvent(path, f"has {len(text)} characters; {MAX_ID} are allowed")
     return text or None
@@ -243,4 +269,5 @@ def subject(path: str, value: Any) -> Subject | None:
         raise InvalidEvent(path, "is not saved, so it has no primary key")
     if isinstance(value.pk, tuple):
         raise InvalidEvent(path, "has a composite primary key; a subject needs a single one")
-    return Subject(model=(value._meta.concrete_model or type(value))._meta.label, pk=plain(f"{path}.pk", str(value.pk)))
+    model = (value._meta.concrete_model or type(value))._meta.label
+    return Subject(model=model, pk=plain(f"{path}.pk", exact(f"{path}.pk", value.pk)))

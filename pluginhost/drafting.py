@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypedDict
 
+import msgspec
+from django.db import connections
 from django.http import HttpRequest
 
 from pluginhost import door, identity
@@ -112,12 +114,17 @@ def draft(
     anonymous id. Raises ``InvalidEvent``.
     """
     request = who.request
+    if type_ == "page" and name is None and request is not None:
+        name = (_context(request, settings).path or "/")[: door.MAX_NAME]
     name = door.event_name("name", name)
     key = details.get("key")
     user_id = door.identifier("user_id", details.get("user_id")) or identity.user_id_of(who.user)
     anonymous_id = door.identifier("anonymous_id", details.get("anonymous_id"))
     if anonymous_id is None and request is not None:
-        anonymous_id = identity.anonymous_id(request, settings, may_make=wanted)
+        anonymous_id = identity.anonymous_id(request, settings)
+    using = details.get("using")
+    if using is not None and using not in connections.settings:
+        raise InvalidEvent("using", f"is no database. There are: {listing(connections.settings)}")
     event = Event(
         type=type_,
         name=name,
@@ -135,6 +142,11 @@ def draft(
     encoded = encode(event)
     if len(encoded) > door.MAX_BYTES:
         raise InvalidEvent("event", f"has {len(encoded)} bytes; {door.MAX_BYTES} are allowed")
+    if anonymous_id is None and request is not None and wanted:  # last: a refused event gives no cookie
+        anonymous_id = identity.anonymous_id(request, settings, may_make=True)
+        if anonymous_id is not None:
+            event = msgspec.structs.replace(event, anonymous_id=anonymous_id)
+            encoded = encode(event)
     return event, encoded, request if user_id is None else None
 
 

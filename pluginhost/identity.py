@@ -36,9 +36,10 @@ def known_user(request: HttpRequest) -> Any:
 
 def user_id_of(user: Any) -> str | None:
     """The id of a user who is logged in, as text."""
-    if user is None or not getattr(user, "is_authenticated", False) or user.pk is None:
+    if user is None or not getattr(user, "is_authenticated", False):
         return None
-    return str(user.pk)
+    pk = getattr(user, "pk", None)
+    return None if pk is None else str(pk)
 
 
 def resolve(request: HttpRequest, settings: Settings) -> str | None:

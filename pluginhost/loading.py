@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import inspect
 import threading
+import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import importlib_metadata
 import pluggy
 from django.apps import apps
+from django.core.signals import setting_changed
 
 from pluginhost import __version__, hookspecs
 from pluginhost.conf import Settings, get_settings
 from pluginhost.delivery.runner import Runner
 from pluginhost.dispatch import Implementation, implementations
 from pluginhost.exceptions import ConfigurationError
-from pluginhost.options import LANE_OPTIONS, build, did_you_mean, listing, names
-from pluginhost.plugin import LaneOptions, Plugin
+from pluginhost.options import LANE_OPTIONS, build, did_you_mean, listing, names, redacted
+from pluginhost.plugin import LaneOptions, Options, Plugin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 GROUP = "pluginhost"
 HOOKS = ("filter_request", "on_event", "aggregate", "render_client")
 DELIVERY_HOOKS = ("on_event", "aggregate")
+NO_FUNCTIONS = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,13 +88,14 @@ def load(configured: Mapping[str, Mapping[str, Any]]) -> Registry:
         try:
             made[alias] = _make(alias, given, installed)
         except ConfigurationError as error:
-            registry.errors.append(error)
+            # The frames below hold the options, secrets and all; error pages and mails show frames.
+            registry.errors.append(error.with_traceback(None))
     # pluggy calls the last one registered first; the order of the setting is the order of calls.
     for plugin, entry_point in reversed(made.values()):
         try:
             _register(manager, plugin, entry_point)
         except ConfigurationError as error:
-            registry.errors.append(error)
+            registry.errors.append(error.with_traceback(None))
     by_hook = {hook: implementations(manager, hook) for hook in HOOKS}
     for alias, (plugin, entry_point) in made.items():
         if manager.has_plugin(alias):
@@ -113,17 +117,31 @@ def load_registry() -> Registry:
     if _current is None or _current[0] is not settings:
         with _lock:
             if _current is None or _current[0] is not settings:
+                _let_go()
                 _current = settings, load(settings.PLUGINS if settings.ENABLED else {})
     return _current[1]
+
+
+def _let_go(*, setting: str = "PLUGINHOST", **_: object) -> None:
+    """Close the plugins of settings that are no longer in force."""
+    global _current
+    if setting == "PLUGINHOST" and _current is not None:
+        runners, _current = _current[1].runners, None
+        for runner in runners.values():
+            runner.close()
+
+
+setting_changed.connect(_let_go, dispatch_uid="pluginhost.loading")
 
 
 def get_registry() -> Registry:
     """The registry of the settings in force. Raises ``ConfigurationError`` if anything could not be loaded."""
     registry = load_registry()
-    if len(registry.errors) > 1:
-        raise ConfigurationError("\n".join(str(error) for error in registry.errors), id=registry.errors[0].id)
-    if registry.errors:
-        raise registry.errors[0]
+    errors = registry.errors
+    if len(errors) > 1:
+        raise ConfigurationError("\n".join(str(error) for error in errors), id=errors[0].id)
+    if errors:  # raised anew: one object that is raised again and again collects the frames of each time
+        raise ConfigurationError(errors[0].message, id=errors[0].id, hint=errors[0].hint) from errors[0].__cause__
     return registry
 
 
@@ -153,16 +171,27 @@ def _make(alias: str, given: Mapping[str, Any], installed: Any) -> tuple[Plugin,
     entry_point = _find(alias, given.get("PLUGIN") or alias, installed)
     where = _where(alias, entry_point)
     cls = _import(where, entry_point)
-    _check_class(where, cls)
-    options, lane = _options(where, cls, given)
+    try:
+        _check_class(where, cls)
+        options, lane = _options(where, cls, given)
+    except ConfigurationError:
+        raise
+    except Exception as error:  # such as an annotation of Options that can't be resolved
+        raise _broken(where, f"{cls!r} is no usable plugin", error, ()) from None
     try:
         return cls(alias, options, lane), entry_point
     except Exception as error:
-        raise ConfigurationError(
-            f"{where}: {cls.__name__} could not be made: {type(error).__name__}.",
-            id="pluginhost.E004",
-            hint="A plugin's __init__ must not fail; connect in setup().",
-        ) from error
+        raise _broken(where, f"{cls.__name__} could not be made", error, options) from None
+
+
+def _broken(where: str, what: str, error: Exception, secrets: Any) -> ConfigurationError:
+    """An error of the plugin's own code, told without its traceback: that may hold secrets."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return ConfigurationError(
+        f"{where}: {what}: {type(error).__name__}: {redacted(str(error), secrets)} ({frame.filename}:{frame.lineno}).",
+        id="pluginhost.E004",
+        hint="A plugin's class and its __init__ must not fail; connect in setup().",
+    )
 
 
 def _find(alias: str, name: str, installed: Any) -> Any:
@@ -201,6 +230,12 @@ def _check_class(where: str, cls: Any) -> None:
             f"{where}: the entry point names {cls!r}.",
             id="pluginhost.E004",
             hint="It must name a subclass of pluginhost.Plugin.",
+        )
+    if not (inspect.isclass(cls.Options) and issubclass(cls.Options, Options)):
+        raise ConfigurationError(
+            f"{where}: {cls.__name__}.Options is {cls.Options!r}.",
+            id="pluginhost.E004",
+            hint="It must be a subclass of pluginhost.Options.",
         )
     if _version(cls.requires_host) > _version(__version__):
         raise ConfigurationError(
@@ -289,8 +324,9 @@ def _implementation_problems(caller: Any, implementation: Any) -> Iterator[str]:
     if implementation.tryfirst or implementation.trylast:
         yield f"its {name} asks for tryfirst or trylast; the order of the setting is the order of calls."
     function = implementation.function
-    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+    if any(test(function) for test in NO_FUNCTIONS):
         yield f"its {name} is a coroutine or a generator; hooks are plain functions."
     for parameter in inspect.signature(function).parameters.values():
-        if parameter.default is not parameter.empty or parameter.kind is parameter.KEYWORD_ONLY:
-            yield f"its {name} would not be passed {parameter.name!r}: it has a default or is keyword-only."
+        plain = parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        if parameter.default is not parameter.empty or not plain:
+            yield f"its {name} would not be passed {parameter.name!r}: name each argument, without a default."

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings as django_settings
 from django.core.exceptions import MiddlewareNotUsed
+from django.urls import get_script_prefix
 from django.utils.cache import patch_vary_headers
 
 from pluginhost import identity
@@ -89,13 +90,15 @@ def is_page_view(request: HttpRequest, response: HttpResponseBase, settings: Set
         and response.status_code == 200
         and response.headers.get("Content-Type", "").startswith("text/html")
         and "prefetch" not in request.headers.get("Sec-Purpose", "")
-        and not request.path.startswith(_excluded(settings))
+        and not request.path.startswith(_served())
+        and not request.path_info.startswith(settings.EXCLUDE_PATHS)
     )
 
 
-def _excluded(settings: Settings) -> tuple[str, ...]:
-    served = (django_settings.STATIC_URL, django_settings.MEDIA_URL)
-    return (*(path for path in served if path and path.startswith("/") and path != "/"), *settings.EXCLUDE_PATHS)
+def _served() -> tuple[str, ...]:
+    """The path prefixes of static and media files. A MEDIA_URL that is not set reads as the site's root."""
+    urls = (django_settings.STATIC_URL, django_settings.MEDIA_URL)
+    return tuple(url for url in urls if url and url.startswith("/") and url != get_script_prefix())
 
 
 def _set_cookie(request: HttpRequest, response: HttpResponseBase, name: str, value: str, age: int) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
 import msgspec
 
 from pluginhost.plugin import LaneOptions, Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
@@ -44,8 +45,15 @@ def problems_and_values(kind: type[msgspec.Struct], given: Mapping[str, Any]) ->
         try:
             values[field.name] = msgspec.convert(given[field.name], field.type, dec_hook=_convert_custom)
         except (msgspec.ValidationError, TypeError) as error:
-            problems.append(f"{field.name}: {str(error).replace(' - at `$`', '')}.")
+            problems.append(f"{field.name}: {_problem(field.type, given[field.name], error)}")
     return problems, values
+
+
+def _problem(kind: Any, value: Any, error: Exception) -> str:
+    if get_origin(kind) is Literal:  # msgspec would quote the value
+        words = get_args(kind)
+        return f"must be one of {listing(map(repr, words))}. {did_you_mean(value, words)}".rstrip()
+    return f"{str(error).replace(' - at `$`', '')}."
 
 
 def build(kind: type[msgspec.Struct], given: Mapping[str, Any]) -> tuple[list[str], Any]:
@@ -56,7 +64,37 @@ def build(kind: type[msgspec.Struct], given: Mapping[str, Any]) -> tuple[list[st
     try:
         return [], kind(**values)
     except ValueError as error:
-        return [f"{error}."], None
+        return [f"{redacted(str(error), values)}."], None
+    except Exception as error:
+        return [f"{kind.__qualname__} raised {type(error).__name__}: {redacted(str(error), values)}."], None
+
+
+def redacted(text: str, holder: Any) -> str:
+    """``text`` without the secrets that ``holder`` (options, a dict, a list of them) holds."""
+    for secret in _secrets(holder):
+        text = text.replace(secret, "********")
+    return text
+
+
+def _secrets(holder: Any) -> Iterator[str]:
+    if isinstance(holder, Secret):
+        yield holder.reveal()
+        yield _password(holder.reveal())
+    elif isinstance(holder, msgspec.Struct):
+        yield from _secrets([getattr(holder, name) for name in names(type(holder))])
+    elif isinstance(holder, dict):
+        yield from _secrets([*holder.keys(), *holder.values()])
+    elif isinstance(holder, (list, tuple, set, frozenset)):
+        for value in holder:
+            yield from filter(None, _secrets(value))
+
+
+def _password(text: str) -> str:
+    """The password within a secret that is a URL."""
+    try:
+        return urlsplit(text).password or ""
+    except ValueError:
+        return ""
 
 
 def names(kind: type[msgspec.Struct]) -> tuple[str, ...]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ipaddress
 from functools import lru_cache
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
+from django.conf import settings as django_settings
 from django.urls import Resolver404, get_script_prefix, get_urlconf, resolve
 from django.utils import translation
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from pluginhost.conf import Settings
 
+#: Longer text is no address.
+MAX_ADDRESS = 64
 #: Longer text is cut: it comes from the visitor's side, and nothing depends on its end.
 MAX_HEADER = 512
 MAX_URL = 2048
@@ -66,7 +69,7 @@ def client_address(remote: str, forwarded: str, settings: Settings) -> str | Non
         hops = forwarded.split(",")
         if len(hops) >= settings.TRUSTED_PROXIES:
             chosen = hops[-settings.TRUSTED_PROXIES]
-    return address(chosen, settings.IP) if chosen else None
+    return address(chosen, settings.IP) if len(chosen) <= MAX_ADDRESS else None
 
 
 def query(text: str, settings: Settings) -> str:
@@ -75,11 +78,7 @@ def query(text: str, settings: Settings) -> str:
         return ""
     allowed = {*CAMPAIGN_PARAMETERS, *settings.QUERY_PARAMETERS}
     pairs = parse_qsl(text[: 4 * MAX_URL], keep_blank_values=True)
-    return urlencode([(name, value) for name, value in pairs if name in allowed])
-
-
-def has_secret_arguments(match: ResolverMatch, settings: Settings) -> bool:
-    return not settings.SECRET_ROUTE_ARGUMENTS.isdisjoint(match.kwargs)
+    return urlencode([(name, value) for name, value in pairs if name in allowed], errors="replace")
 
 
 def path(value: str, settings: Settings, match: ResolverMatch | None = None) -> str:
@@ -87,16 +86,30 @@ def path(value: str, settings: Settings, match: ResolverMatch | None = None) -> 
 
     ``match`` is what Django resolved the path to, if it has done so already.
     """
-    if match is not None:
-        secret = has_secret_arguments(match, settings)
-        return f"{get_script_prefix()}{match.route}" if secret else value[:MAX_URL]
+    if match is None:
+        return secret_route(value, settings) or value[:MAX_URL]
+    if settings.SECRET_ROUTE_ARGUMENTS.isdisjoint(match.kwargs):
+        return value[:MAX_URL]
+    return f"{get_script_prefix()}{match.route}"
+
+
+def secret_route(value: str, settings: Settings) -> str | None:
+    """The pattern of the route that a path leads to, if it captures a secret."""
     # A prefix of i18n_patterns resolves only in its own language, and a referrer may be in another one.
-    with translation.override(translation.get_language_from_path(value) or translation.get_language()):
-        return _resolved(value, get_script_prefix(), get_urlconf(), settings.SECRET_ROUTE_ARGUMENTS)
+    language = translation.get_language_from_path(value) or translation.get_language()
+    urlconf = get_urlconf() or django_settings.ROOT_URLCONF
+    with translation.override(language):
+        return _secret_route(value, get_script_prefix(), urlconf, language, settings.SECRET_ROUTE_ARGUMENTS)
 
 
 @lru_cache(maxsize=1024)
-def _resolved(value: str, prefix: str, urlconf: str | None, secret: frozenset[str]) -> str:
+def _secret_route(
+    value: str,
+    prefix: str,
+    urlconf: str,
+    language: str | None,  # noqa: ARG001 - a part of the cache's key: routes may be translated
+    secret: frozenset[str],
+) -> str | None:
     inner = f"/{value[len(prefix) :]}" if value.startswith(prefix) else value
     # A path that lacks only its last slash is redirected by CommonMiddleware, with the secret still in it.
     for candidate in (inner, f"{inner}/"):
@@ -104,14 +117,15 @@ def _resolved(value: str, prefix: str, urlconf: str | None, secret: frozenset[st
             match = resolve(candidate, urlconf)
         except Resolver404:
             continue
-        if not secret.isdisjoint(match.kwargs):
-            return f"{prefix}{match.route}"
-        break
-    return value[:MAX_URL]
+        return None if secret.isdisjoint(match.kwargs) else f"{prefix}{match.route}"
+    return None
 
 
-def url(value: str | None, own_host: str | None, settings: Settings) -> str | None:
-    """Scrub a whole URL, such as a referrer; the site's own paths are treated as in ``path``."""
+def url(value: str | None, settings: Settings) -> str | None:
+    """Scrub a whole URL, such as a referrer.
+
+    Paths are treated as in ``path``, whatever the host: a site often has several names.
+    """
     if not value:
         return None
     try:
@@ -123,6 +137,5 @@ def url(value: str | None, own_host: str | None, settings: Settings) -> str | No
     if parts.scheme not in ("http", "https") or not host:
         return None
     netloc = f"[{host}]{port}" if ":" in host else f"{host}{port}"  # without user and password
-    own = own_host is not None and netloc == own_host.lower()
-    kept = path(parts.path, settings) if own else parts.path
+    kept = secret_route(unquote(parts.path), settings) or parts.path
     return header(urlunsplit((parts.scheme, netloc, kept, query(parts.query, settings), "")), MAX_URL)

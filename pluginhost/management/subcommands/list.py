@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from django.db import Error as DatabaseError
+from django.db import connections
 
 from pluginhost import __version__
 from pluginhost.api import host
@@ -74,11 +74,12 @@ def _shown(value: Any) -> Any:
 
 def _lanes(database: str | None) -> dict[str, dict[str, int]] | None:
     from pluginhost.delivery import accounts
+    from pluginhost.models import Envelope
 
-    try:
-        return accounts.read(host.database(database))
-    except DatabaseError:
+    using = host.database(database)
+    if Envelope._meta.db_table not in connections[using].introspection.table_names():
         return None
+    return accounts.read(using)
 
 
 def _print(command: BaseCommand, report: dict[str, Any]) -> None:
