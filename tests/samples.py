@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pluggy
@@ -177,3 +179,20 @@ class FailingInit(pluginhost.Plugin):
 
 
 NOT_A_PLUGIN = pluggy.HookimplMarker
+
+
+class Writer(pluginhost.Plugin):
+    """Writes the names of events into a file; sleeps before one that is called ``slow``, forever at ``hang``."""
+
+    dedupes = True
+
+    class Options(pluginhost.Options):
+        PATH: str
+
+    @hookimpl
+    def aggregate(self, batch):
+        for event in batch:
+            if event.name in ("slow", "hang"):
+                time.sleep(3 if event.name == "slow" else 3600)
+        with Path(self.options.PATH).open("a") as file:
+            file.write("".join(f"{event.name} {event.message_id}\n" for event in batch))

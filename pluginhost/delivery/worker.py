@@ -159,7 +159,7 @@ class Worker:
             thread.wake.set()
         end = time.monotonic() + seconds
         for thread in self.threads:
-            thread.join(max(0.0, end - time.monotonic()))
+            thread.join(0.0 if thread.hangs() else max(0.0, end - time.monotonic()))
             if thread.is_alive():
                 logger.error("lane %s did not end in time", thread.runner.alias)
         for runner in self.runners.values():

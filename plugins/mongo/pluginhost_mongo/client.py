@@ -25,9 +25,9 @@ INVALID_NAMESPACE = 73
 
 def connect(uri: str, timeout: float) -> MongoClient[dict[str, Any]]:
     """A client whose every wait ends within ``timeout`` seconds, unless the URI says otherwise. Opens no connection."""
-    given = uri_parser.parse_uri(uri, warn=False)["options"]
+    given = {name.lower() for name in uri_parser.parse_uri(uri, warn=False)["options"]}
     waits = ("timeoutMS", "serverSelectionTimeoutMS", "connectTimeoutMS")
-    ours: dict[str, Any] = {name: int(timeout * 1000) for name in waits if name not in given}
+    ours: dict[str, Any] = {name: int(timeout * 1000) for name in waits if name.lower() not in given}
     return pymongo.MongoClient(uri, tz_aware=True, **ours)
 
 

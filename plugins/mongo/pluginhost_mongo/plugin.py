@@ -36,7 +36,7 @@ class Mongo(pluginhost.Plugin):
         def __post_init__(self) -> None:
             try:
                 uri_parser.parse_uri(self.URI.reveal(), validate=True, warn=False)
-            except PyMongoError as error:
+            except (PyMongoError, ValueError) as error:
                 # pymongo's message may repeat the URI, and with it the password.
                 problem = str(error).replace(self.URI.reveal(), "********")
                 raise ValueError(f"URI is not one of MongoDB: {problem}") from None

@@ -1,3 +1,5 @@
+"""Fixtures that the tests of the host and of the plugins share."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
