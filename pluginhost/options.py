@@ -27,10 +27,10 @@ def listing(words: Iterable[str]) -> str:
 
 def _convert_custom(kind: type, value: Any) -> Any:
     """msgspec's hook for types that it does not know."""
-    if kind is Secret:
-        return Secret(value)
     if isinstance(value, kind):
         return value
+    if kind is Secret:
+        return Secret(value)
     raise TypeError(f"expected `{kind.__name__}`, got `{type(value).__name__}`")
 
 
