@@ -260,7 +260,10 @@ class Batch:
         self._buffer: buffer.Buffer | None = None
 
     def __enter__(self) -> None:
-        self._buffer = buffer.Buffer(self._host.send, self._host.database(self._using))
+        using = self._host.database(self._using)
+        outer = buffer.current.get()
+        if outer is None or outer.using != using or not outer.accepts(using):
+            self._buffer = buffer.Buffer(self._host.send, using)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -53,7 +53,7 @@ class Buffer:
     def __init__(self, send: Callable[[list[Pending], str], bool], using: str | None = None) -> None:
         self.outer = current.get()
         self._send = send
-        self._using = using
+        self.using = using
         """The only database that this buffer is for; None: any, outside of transactions."""
         self._pending: dict[str, list[Pending]] = {}
         self._open = True
@@ -69,7 +69,7 @@ class Buffer:
         savepoint was made since: what a savepoint takes back must be in the
         database by then.
         """
-        if not self._open or self._using not in (None, using):
+        if not self._open or self.using not in (None, using):
             return False
         if not in_transaction(using):
             return True

@@ -252,3 +252,17 @@ def test_one_lane_s_override_reaches_the_plugin(database, configure):
     drain(host.registry.runners, database)
     assert Recorder.seen["second"][0].tuning("second") == {"colour": "red"}
     assert Recorder.seen["recorder"][0].tuning("recorder") == {}
+
+
+def test_a_batch_within_a_batch_is_part_of_it(database, configure):
+    configure("outbox", recorder={})
+
+    with host.batch():
+        host.track(None, "outer")
+        with host.batch():
+            host.track(None, "inner")
+        assert Envelope.objects.count() == 0
+        host.track(None, "outer again")
+
+    assert list(Envelope.objects.values_list("n", flat=True)) == [3]
+    assert delivered(database) == ["outer", "inner", "outer again"]
