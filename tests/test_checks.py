@@ -1,0 +1,231 @@
+"""Every check of the host is produced once, and a clean site has none."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from django.core import checks
+from django.core.asgi import get_asgi_application
+from django.core.exceptions import ImproperlyConfigured
+from django.core.wsgi import get_wsgi_application
+from django.db import connections
+
+import pluginhost
+from pluginhost.checks import MIDDLEWARE
+from tests.flawed import Leaky
+
+ROOT = Path(pluginhost.__file__).parent.parent
+
+
+def run(databases=()):
+    found = checks.run_checks(tags=["pluginhost", *(["database"] if databases else [])], databases=databases)
+    return [message for message in found if message.id.startswith(("pluginhost.", "flawed."))]
+
+
+def produced(id_, databases=()):
+    """The one message of this run, which has a hint."""
+    [message] = run(databases)
+    assert message.id == f"pluginhost.{id_}"
+    assert message.hint
+    assert message.level == (checks.ERROR if id_.startswith("E") else checks.WARNING)
+    return message
+
+
+@pytest.mark.django_db(databases="__all__")
+def test_a_clean_site_has_no_messages(database, configure):
+    configure("outbox", recorder={}, folder={}, filter={}, snippet={}, PAGE_VIEWS="server", ANONYMOUS_COOKIE="visitor")
+    assert run([database]) == []
+
+
+def test_e001_the_setting(configure):
+    configure(STRIKT=True)
+    message = produced("E001")
+    assert message.msg == "PLUGINHOST: there is no key 'STRIKT'. Did you mean 'STRICT'?"
+    assert message.hint.startswith("Its keys are: PLUGINS, ENABLED, ")
+
+
+@pytest.mark.parametrize(
+    ("id_", "plugins", "msg"),
+    [
+        ("E002", {"recoder": {}}, "no installed package offers a plugin named 'recoder'"),
+        ("E002", {"twice": {}}, "several packages offer"),
+        ("E003", {"unimportable": {}}, "could not be imported"),
+        ("E004", {"notaplugin": {}}, "the entry point names"),
+        ("E005", {"configured": {"URL": "x"}}, "the option TOKEN is missing"),
+        ("E006", {"misspelt": {}}, "unknown hook 'on_evnt'"),
+        ("E007", {"modelled": {}}, "INSTALLED_APPS lacks its app"),
+        ("E008", {"future": {}}, "needs pluginhost 99.1 or newer"),
+    ],
+)
+def test_errors_of_loading(configure, id_, plugins, msg):
+    configure(**plugins)
+    message = produced(id_)
+    assert msg in message.msg
+    assert f"['{next(iter(plugins))}']" in message.msg
+
+
+def test_one_run_shows_everything_that_is_wrong(configure):
+    configure(recoder={}, recorder={}, misspelt={}, configured={}, checked={})
+    assert [message.id for message in run()] == [
+        "pluginhost.E002",
+        "pluginhost.E005",
+        "pluginhost.E006",
+        "flawed.W001",
+    ]
+
+
+def test_a_plugins_own_messages_appear_for_each_alias(configure):
+    configure(checked={}, second={"PLUGIN": "checked"})
+    assert [(message.id, message.msg) for message in run()] == [
+        ("flawed.W001", "checked looks odd."),
+        ("flawed.W001", "second looks odd."),
+    ]
+
+
+def test_e009_a_check_that_raises(configure, monkeypatch):
+    configure(leaky={"TOKEN": "hush", "AT": "check"})
+    message = produced("E009")
+    assert message.msg == "plugin leaky: check() failed: RuntimeError: check failed with ********."
+
+    monkeypatch.setattr(Leaky, "check", lambda self: None)
+    assert "plugin leaky: check() failed: TypeError" in produced("E009").msg
+
+
+def test_e009_a_check_that_gives_no_messages(configure):
+    configure(badlychecked={}, checked={})
+    first, second = run()
+    assert first.id == "pluginhost.E009"
+    assert first.msg == "plugin badlychecked: check() failed: TypeError: a str is no CheckMessage."
+    assert second.id == "flawed.W001"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("ANONYMOUS_COOKIE", "visitor"), ("PAGE_VIEWS", "server")], ids=["cookie", "page views"]
+)
+def test_e012_what_needs_the_middleware(configure, settings, key, value):
+    settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if name != MIDDLEWARE]
+    configure(recorder={}, **{key: value})
+    message = produced("E012")
+    assert message.msg.startswith(f"PLUGINHOST['{key}'] is set, but MIDDLEWARE lacks")
+    assert MIDDLEWARE in message.hint
+
+
+def test_without_the_middleware_the_rest_works(configure, settings):
+    settings.MIDDLEWARE = []
+    configure(recorder={})
+    assert run() == []
+
+
+def test_turned_off_nothing_is_checked(configure):
+    configure(recoder={}, ENABLED=False)
+    assert run() == []
+
+
+@pytest.mark.django_db
+def test_w001_sqlite_without_the_write_lock(configure, monkeypatch):
+    monkeypatch.setitem(connections["default"].settings_dict, "OPTIONS", {})
+    configure("outbox", recorder={})
+    assert "'default' begin without the write lock" in produced("W001").msg
+
+    configure("inline", recorder={})
+    assert run() == []
+
+
+@pytest.mark.parametrize(
+    "other", ["django.middleware.cache.UpdateCacheMiddleware", "django.middleware.gzip.GZipMiddleware"]
+)
+def test_w002_what_must_see_the_finished_response(configure, settings, other):
+    configure(recorder={})
+    settings.MIDDLEWARE = [other, MIDDLEWARE]
+    assert run() == []
+
+    settings.MIDDLEWARE = [MIDDLEWARE, other]
+    assert produced("W002").msg == f"{other} comes after {MIDDLEWARE}."
+
+
+@pytest.mark.django_db
+def test_w004_a_database_that_is_not_tested(configure, monkeypatch):
+    configure("outbox", recorder={})
+    monkeypatch.setattr(connections["default"], "vendor", "oracle")
+    monkeypatch.setattr(connections["default"], "display_name", "Oracle")
+    assert produced("W004", ["default"]).msg.startswith("The outbox is not tested on Oracle")
+
+
+@pytest.fixture
+def manage(tmp_path):
+    """``manage.py`` of a small site of its own, outside of any test runner."""
+
+    def manage(setting, *command):
+        (tmp_path / "small.py").write_text(
+            textwrap.dedent(f"""
+            SECRET_KEY = "small"
+            INSTALLED_APPS = ["pluginhost"]
+            MIDDLEWARE = ["pluginhost.middleware.TrackerMiddleware"]
+            ROOT_URLCONF = "small"
+            urlpatterns = []
+            DATABASES = {{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": "small.sqlite3"}}}}
+            PLUGINHOST = {setting!r}
+            """)
+        )
+        path = os.pathsep.join([str(tmp_path), str(ROOT), str(ROOT / "tests/installed")])
+        return subprocess.run(
+            [sys.executable, *command],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": path, "DJANGO_SETTINGS_MODULE": "small"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return manage
+
+
+def test_manage_py_check_fails_on_a_misspelt_alias(manage):
+    done = manage({"PLUGINS": {"recoder": {}}}, "-m", "django", "check")
+    assert done.returncode == 1
+    assert "(pluginhost.E002)" in done.stderr
+    assert "Did you mean 'recorder'?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_w003_a_journal_that_makes_readers_wait(manage):
+    done = manage({"PLUGINS": {"recorder": {}}}, "-m", "django", "check", "--database", "default")
+    assert done.returncode == 0
+    assert set(re.findall(r"\((pluginhost\.\w+)\)", done.stderr)) == {"pluginhost.W001", "pluginhost.W003"}
+    assert "keeps its journal as 'delete'" in done.stderr
+    assert "PRAGMA journal_mode=WAL" in done.stderr
+
+
+def test_a_real_server_refuses_to_start(manage):
+    done = manage(
+        {"PLUGINS": {"recoder": {}}},
+        "-c",
+        "from django.core.wsgi import get_wsgi_application; get_wsgi_application()",
+    )
+    assert done.returncode == 1
+    assert "no installed package offers a plugin named 'recoder'. Did you mean 'recorder'?" in done.stderr
+
+
+@pytest.mark.parametrize("start", [get_wsgi_application, get_asgi_application])
+def test_a_site_with_a_wrong_setting_does_not_start(configure, start):
+    configure(recoder={})
+    with pytest.raises(ImproperlyConfigured, match="Did you mean 'recorder'"):
+        start()
+
+    configure(recorder={})
+    assert start()
+
+
+def test_every_id_is_held_by_a_test():
+    def ids(pattern, folder, files):
+        return {found.upper() for path in folder.rglob(files) for found in re.findall(pattern, path.read_text())}
+
+    assert ids(r"\bpluginhost\.([EW]\d{3})", ROOT / "pluginhost", "*.py") <= ids(
+        r"([EWew]\d{3})", ROOT / "tests", "test_*.py"
+    )
