@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from asgiref.sync import sync_to_async
 from django.db import router
 
-from pluginhost import buffer, conf, counts, dispatch, filtering, html
+from pluginhost import buffer, conf, counts, dispatch, door, filtering, html
 from pluginhost.delivery import inside_hook, transport
 from pluginhost.delivery.envelopes import pack
 from pluginhost.drafting import CommonDetails, Details, Who, draft, switches
@@ -169,10 +169,10 @@ class Host:
             if settings.STRICT and isinstance(error, InvalidEvent):
                 raise
             # Beside InvalidEvent: a model or a user of the caller's that raises.
-            invalid = error if isinstance(error, InvalidEvent) else InvalidEvent("event", f"raised {error!r}")
+            invalid = error if isinstance(error, InvalidEvent) else InvalidEvent("event", f"raised {door.shown(error)}")
             if settings.STRICT:
                 raise invalid from error
-            logger.exception("event %.200r refused: %s", name, invalid)
+            logger.exception("event %s refused: %s", door.shown(name), invalid)
             return None
         if pending is None:
             return None

@@ -105,7 +105,7 @@ class _Walk:
         result = {}
         for key, item in value.items():
             if not isinstance(key, str):
-                raise InvalidEvent(path, f"the key {key!r:.80} is not a string")
+                raise InvalidEvent(path, f"the key {shown(key):.80} is not a string")
             name = exact(path, key)
             inner = _inner(path, name)
             self.text(inner, name)
@@ -148,6 +148,14 @@ def exact(path: str, value: Any) -> str:
         return str.__str__(value if isinstance(value, str) else str(value))
     except Exception as error:
         raise _raised(path, error) from error
+
+
+def shown(value: Any) -> str:
+    """What a log or an error says of something that may not even be printed."""
+    try:
+        return repr(value)[:MAX_NAME]
+    except Exception:
+        return f"of type {type(value).__name__}"
 
 
 def _raised(path: str, error: Exception) -> InvalidEvent:

@@ -1,0 +1,70 @@
+"""Properties and traits whose names say that they are secrets."""
+
+from __future__ import annotations
+
+import pytest
+
+from pluginhost import host
+from pluginhost.delivery import memory
+from pluginhost.door import MASK
+
+
+@pytest.fixture
+def arrived(configure):
+    """Track properties, and return those of the event."""
+
+    def arrived(properties, **keys):
+        configure(recorder={}, **keys)
+        assert host.track(None, "something", properties)
+        return memory.events[-1].properties
+
+    return arrived
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "password", "Password", "PASSWORD", "userPassword", "user_password", "password2", "password-repeat", "pwd",
+        "secret", "client_secret", "clientSecret", "api_key", "apiKey", "APIKey", "API-KEY", "apikey", "X-Api-Key",
+        "access_token", "authorization", "Cookie", "csrfmiddlewaretoken", "sessionid", "session_id", "private key",
+        "card", "cardNumber", "card_number", "creditCard", "cvc", "IBAN",
+    ],
+)  # fmt: skip
+def test_names_that_are_masked(arrived, name):
+    assert arrived({name: "4111", "x": [{"deep": {name: {"a": 1}}}]}) == {name: MASK, "x": [{"deep": {name: MASK}}]}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["discard", "author", "cardigan", "cardinal", "authored_by", "key", "keyboard", "session", "passport", "compass",
+     "tokenized", "secretary", "number", "", "***", "пароль", "id"],
+)  # fmt: skip
+def test_names_that_are_not_masked(arrived, name):
+    assert arrived({name: "kept"}) == {name: "kept"}
+
+
+def test_what_is_masked_need_not_be_good(arrived):
+    assert arrived({"password": object(), "card": float("nan")}) == {"password": MASK, "card": MASK}
+
+
+def test_other_names_may_be_masked(arrived):
+    properties = {
+        "PIN": 1,
+        "userPin": 1,
+        "motherMaidenName": 1,
+        "пароль": 1,
+        "Пароль": 1,
+        "password": "shown",
+        "ping": 1,
+    }
+    assert arrived(properties, MASKED_NAMES=["Pin", "mother_maiden_name", "пароль"]) == {
+        "PIN": MASK, "userPin": MASK, "motherMaidenName": MASK, "пароль": MASK, "Пароль": MASK,
+        "password": "shown", "ping": 1,
+    }  # fmt: skip
+
+
+def test_traits_are_masked_too_and_tuning_is_not(configure):
+    configure(recorder={})
+    host.identify(None, {"password": "x", "plan": "pro"}, plugins={"recorder": {"colour": {"token": "shown"}}})
+    assert memory.events[-1].properties == {"password": MASK, "plan": "pro"}
+    assert memory.events[-1].tuning("recorder") == {"colour": {"token": "shown"}}
