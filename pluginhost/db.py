@@ -50,15 +50,21 @@ def add_up(
     constraint, ``add`` those that are added to what is stored; a row that does not
     exist is made, with defaults for all other fields. No two rows may have the same
     key. Rows are written in the order of their keys, so that two writers never wait
-    for each other in a circle. Sums may fall below a field's lower bound only by an
-    error of the database.
+    for each other in a circle. A CHECK constraint judges the row as it is given: what
+    is subtracted needs a statement of its own.
     """
     connection = connections[using]
-    fields = [field for field in model._meta.concrete_fields if not field.primary_key]
+    fields = [field for field in model._meta.concrete_fields if _is_written(field)]
     ordered = sorted(rows, key=lambda row: [str(row[name]) for name in key])
     size = max(1, (connection.features.max_query_params or 30_000) // len(fields))
     for start in range(0, len(ordered), size):
         _upsert(connection, model, fields, ordered[start : start + size], key, add)
+
+
+def _is_written(field: models.Field[Any, Any]) -> bool:
+    """Whether we give the column a value; the others get theirs from the database."""
+    by_database = field.generated or (field.has_db_default() and not field.has_default())
+    return not (field.primary_key or by_database)
 
 
 def _upsert(

@@ -1,0 +1,102 @@
+"""Writes a plan: one transaction, each event once, one upsert a table."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from decimal import localcontext
+from typing import TYPE_CHECKING, Any
+
+from django.db import connections, transaction
+from django.db.models import F, Q
+
+from pluginhost import PermanentError
+from pluginhost.db import add_up, take_write_lock
+from pluginhost_timeseries import ledger
+from pluginhost_timeseries.counters import counter_fields, limit
+from pluginhost_timeseries.models import LedgerEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pluginhost_timeseries.models import EventCount, TrackableData
+    from pluginhost_timeseries.plan import Plan, Share
+
+    Model = type[EventCount | TrackableData]
+    Sums = dict[tuple[Any, ...], dict[str, Any]]
+
+#: More digits than any decimal column has: sums of decimals are exact.
+PRECISION = 1000
+#: Rows that are looked at in one query: SQLite takes 999 parameters, and a row's key has up to four.
+ROWS = 200
+
+
+def fold(plan: Plan, alias: str, using: str) -> None:
+    """Count the events of ``plan`` that are not in the ledger, and enter them; all or nothing.
+
+    Raises ``PermanentError`` for a sum that a column cannot hold, and what the
+    database raises. Every worker writes tables in the same order and rows in the
+    order of their keys, so that no two wait for each other in a circle.
+    """
+    with transaction.atomic(using):
+        take_write_lock(connections[using], LedgerEntry)
+        new = ledger.enter(alias, plan.shares, using)
+        sums = add_together(share for message_id in sorted(new) for share in plan.shares[message_id])
+        for model in sorted(sums, key=lambda each: each._meta.label):
+            _write(model, sums[model], using)
+
+
+def add_together(shares: Iterable[Share]) -> dict[Model, Sums]:
+    """Sums by table, row and field."""
+    sums: dict[Model, Sums] = defaultdict(lambda: defaultdict(dict))
+    with localcontext(prec=PRECISION):
+        for model, key, amounts in shares:
+            row = sums[model][key]
+            for name, added in amounts.items():
+                row[name] = row.get(name, 0) + added
+    return sums
+
+
+def _write(model: Model, sums: Sums, using: str) -> None:
+    """Add sums to rows of one table.
+
+    A CHECK constraint judges a proposed row even if the row exists already, so a
+    positive integer column refuses an upsert of -1. Therefore the upsert adds what
+    is positive; it makes and locks every row on the way. The rest is subtracted
+    from rows that are then ours.
+    """
+    fields = {name: field for name, field in counter_fields(model).items() if any(name in row for row in sums.values())}
+    for name, field in fields.items():
+        if any(abs(row.get(name, 0)) > limit(field) for row in sums.values()):
+            raise PermanentError(f"the sum of the batch is too large for {field}")
+    begin: dict[str, Any] = dict.fromkeys(counter_fields(model), 0)
+    rows = [
+        {**begin, **_key(model, key), **{name: max(added, 0) for name, added in row.items()}}
+        for key, row in sums.items()
+    ]
+    add_up(model, rows, key=model.counted_by, add=list(fields), using=using)
+    for key, row in sums.items():
+        if subtracted := {name: F(name) + added for name, added in row.items() if added < 0}:
+            model._base_manager.using(using).filter(**_key(model, key)).update(**subtracted)
+    if connections[using].vendor == "sqlite":
+        _refuse_outgrown(model, list(fields), list(sums), using)
+
+
+def _key(model: Model, key: tuple[Any, ...]) -> dict[str, Any]:
+    return dict(zip(model.counted_by, key, strict=True))
+
+
+def _refuse_outgrown(model: Model, names: list[str], keys: list[tuple[Any, ...]], using: str) -> None:
+    """Raise ``PermanentError`` if a sum has outgrown its column.
+
+    SQLite knows no limit below 64 bits, and goes on with a float beyond them; other
+    databases refuse.
+    """
+    fields = counter_fields(model)
+    outgrown = Q()
+    for name in names:
+        outgrown |= Q(**{f"{name}__gt": limit(fields[name])}) | Q(**{f"{name}__lt": -limit(fields[name])})
+    for start in range(0, len(keys), ROWS):
+        columns = zip(model.counted_by, zip(*keys[start : start + ROWS], strict=True), strict=True)
+        written = {f"{name}__in": set(values) for name, values in columns}
+        if model._base_manager.using(using).filter(outgrown, **written).exists():
+            raise PermanentError(f"the sum is too large for a counter of {model._meta.label}")
