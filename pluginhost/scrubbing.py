@@ -95,11 +95,23 @@ def path(value: str, settings: Settings, match: ResolverMatch | None = None) -> 
 
 def secret_route(value: str, settings: Settings) -> str | None:
     """The pattern of the route that a path leads to, if it captures a secret."""
-    # A prefix of i18n_patterns resolves only in its own language, and a referrer may be in another one.
-    language = translation.get_language_from_path(value) or translation.get_language()
     urlconf = get_urlconf() or django_settings.ROOT_URLCONF
-    with translation.override(language):
-        return _secret_route(value, get_script_prefix(), urlconf, language, settings.SECRET_ROUTE_ARGUMENTS)
+    for language in _languages(value):
+        with translation.override(language):
+            route = _secret_route(value, get_script_prefix(), urlconf, language, settings.SECRET_ROUTE_ARGUMENTS)
+        if route:
+            return route
+    return None
+
+
+def _languages(value: str) -> set[str | None]:
+    """The languages that a path may be in. One of ``i18n_patterns`` resolves only in its own.
+
+    A referrer may be in another language than the page, and the site's own one may lack its prefix.
+    """
+    if found := translation.get_language_from_path(value):
+        return {found}
+    return {translation.get_language(), django_settings.LANGUAGE_CODE}
 
 
 @lru_cache(maxsize=1024)

@@ -11,7 +11,7 @@ from tests.routers import Chosen
 from tests.site.models import Order
 
 
-def home(request: HttpRequest) -> HttpResponse:
+def home(request: HttpRequest, **captured: str) -> HttpResponse:
     host.track(request, "home seen", {"plan": "pro"})
     return HttpResponse("home")
 
