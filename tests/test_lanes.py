@@ -351,7 +351,9 @@ def test_an_uncertain_event_is_resent_where_the_receiver_dedupes(database, confi
     assert Delivery.objects.get().state == "waiting"
 
 
-@pytest.mark.parametrize(("choice", "delivered", "dead"), [("dead", ["b", "c"], ["a"]), ("resend", ["a", "b", "c"], [])])
+@pytest.mark.parametrize(
+    ("choice", "delivered", "dead"), [("dead", ["b", "c"], ["a"]), ("resend", ["a", "b", "c"], [])]
+)
 def test_a_kill_in_mid_request_counts_as_uncertain(database, configure, monkeypatch, choice, delivered, dead):
     configure("outbox", recorder={"ON_UNCERTAIN": choice})
     monkeypatch.setattr(Recorder, "dedupes", False)

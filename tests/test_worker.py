@@ -149,7 +149,7 @@ def test_drain_delivers_what_is_due_and_ends(database, configure, written):
     output, _ = process.communicate(timeout=60)
 
     assert process.returncode == 0, output
-    assert output == "delivered 1 batches\n"
+    assert output == "nothing is due any more; 1 batches were run\n"
     assert names(written()) == ["due"]
 
 
@@ -236,3 +236,16 @@ def test_the_first_ctrl_c_is_enough(configure, written):
         assert process.wait(timeout=20) == 0
     finally:
         assert "Traceback" not in end(process)
+
+
+def test_options_stand_before_and_behind_the_subcommand(database, configure, written, capsys):
+    configure("outbox", writer={"PATH": written.path()})
+    host.track(None, "one")
+
+    call_command("pluginhost", "--database", database, "worker", "--drain", "--verbosity", "0")
+    assert names(written()) == ["one"]
+    capsys.readouterr()
+    call_command("pluginhost", "--json", "list", "--no-color")
+    assert capsys.readouterr().out.startswith("{")
+    with pytest.raises(CommandError, match="unrecognized arguments: --json"):
+        call_command("pluginhost", "worker", "--json")

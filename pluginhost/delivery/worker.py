@@ -109,25 +109,30 @@ class Worker:
         chosen = runners if lanes is None else lanes
         self.runners = {alias: runners[alias] for alias in chosen}
         self.using = using
-        self.stop = threading.Event()
         self.threads: list[LaneThread] = []
+        self._stop = threading.Event()
+        self._told_to_end = False
+
+    def end(self) -> None:
+        """Tell it to end within a second or so. Safe in a signal handler, where no lock may be taken."""
+        self._told_to_end = True
 
     def run(self, *, seconds_to_stop: float = 30.0) -> int:
-        """Work until ``stop`` is set. Returns an exit status: 0, or 70 if a hook hangs."""
+        """Work until ``end`` is called. Returns an exit status: 0, or 70 if a hook hangs."""
         for runner in self.runners.values():
             for number in range(runner.plugin.concurrency):
-                thread = LaneThread(runner, self.using, self.stop, number)
+                thread = LaneThread(runner, self.using, self._stop, number)
                 thread.start()
                 self.threads.append(thread)
-        status = self._take_until_stopped()
-        self.stop.set()
+        status = self._take_until_told()
+        self._stop.set()
         self._join(seconds_to_stop)
         return status
 
-    def _take_until_stopped(self) -> int:
+    def _take_until_told(self) -> int:
         pause = POLL_FIRST
         swept = time.monotonic()
-        while not self.stop.is_set():
+        while not self._told_to_end:
             if self._guarded(lambda: take(self.using)):
                 pause = POLL_FIRST
                 for thread in self.threads:
@@ -139,7 +144,7 @@ class Worker:
             if time.monotonic() - swept > SWEEP_EVERY:
                 self._guarded(lambda: sweep_chunks(self.using))
                 swept = time.monotonic()
-            self.stop.wait(pause)
+            time.sleep(pause)
             pause = min(pause * 2, POLL_LAST)
         return 0
 

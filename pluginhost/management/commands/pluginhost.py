@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+from argparse import SUPPRESS, ArgumentParser
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand, CommandParser
@@ -11,6 +12,8 @@ from pluginhost.management.subcommands import list as list_plugins
 from pluginhost.management.subcommands import worker
 
 if TYPE_CHECKING:
+    from argparse import Action
+    from collections.abc import Iterable
     from types import ModuleType
 
 #: Each is a module with ``HELP``, ``add_arguments`` and ``handle``.
@@ -21,10 +24,29 @@ class Command(BaseCommand):
     help = "Lists the plugins and their lanes; with a subcommand, works on them."
 
     def add_arguments(self, parser: CommandParser) -> None:
+        of_django = [action for action in parser._actions if action.dest != "help"]
         list_plugins.add_arguments(parser)
-        subparsers = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", parser_class=ArgumentParser)
+        parsers = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", parser_class=ArgumentParser)
         for name, module in SUBCOMMANDS.items():
-            module.add_arguments(subparsers.add_parser(name, help=module.HELP, description=module.HELP))
+            subparser = parsers.add_parser(name, help=module.HELP, description=module.HELP)
+            module.add_arguments(subparser)
+            _share_options(parser, subparser, of_django)
 
     def handle(self, *args: Any, **options: Any) -> None:
         SUBCOMMANDS[options["subcommand"] or "list"].handle(self, **options)
+
+
+def _share_options(parser: ArgumentParser, subparser: ArgumentParser, of_django: Iterable[Action]) -> None:
+    """Let Django's own options stand behind the subcommand too, and keep what stands before it.
+
+    argparse lets a subparser's default overwrite what the parser has read, so the
+    subparsers have no defaults for what both know.
+    """
+    known = {action.dest for action in parser._actions}
+    for action in subparser._actions:
+        if action.dest in known:
+            action.default = SUPPRESS
+    for action in of_django:
+        shared = copy(action)
+        shared.default = shared.help = SUPPRESS
+        subparser._add_action(shared)

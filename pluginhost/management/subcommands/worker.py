@@ -39,11 +39,11 @@ def handle(command: BaseCommand, **options: Any) -> None:
         batches = drain(runners, using)
         for runner in runners.values():
             runner.close()
-        command.stdout.write(f"delivered {batches} batches")
+        command.stdout.write(f"nothing is due any more; {batches} batches were run")
         return
     worker = Worker(runners, using)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: worker.stop.set())
+        signal.signal(number, lambda *_: worker.end())
     command.stdout.write(f"worker {os.getpid()} on database {using!r}, lanes: {listing(runners)}")
     command.stdout.flush()
     status = worker.run()

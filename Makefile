@@ -1,0 +1,46 @@
+# What a bare machine needs: Python 3.11 or later, and make. Everything else comes from pip.
+PYTHON ?= python3
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+
+.PHONY: demo test clean
+
+# A shop with all plugins, and a visitor. DEMO_EXIT=1 ends after the summary; DEMO_PORT and DEMO_DIR choose the place.
+demo: $(VENV)/.demo
+	@$(BIN)/python demo/run.py
+
+# All tests on this interpreter, with real servers that come as wheels. ARGS is for pytest: make test ARGS='-k outbox -x'
+test: $(VENV)/.test
+	@$(BIN)/python -m pytest $(ARGS)
+
+clean:
+	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- one environment for all targets; a file in it says that a step is done ---
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo 'Python 3.11 or later is needed, and "$(PYTHON)" is not that. Try: make $(MAKECMDGOALS) PYTHON=python3.13' >&2; \
+	  exit 1; }
+	@echo '==> Making a virtual environment in $(VENV)'
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.host: $(VENV)/.made pyproject.toml $(wildcard plugins/*/pyproject.toml)
+	@echo '==> Installing the host and its plugins from this tree (a minute, once)'
+	@$(PIP) install -e . $(foreach file,$(wildcard plugins/*/pyproject.toml),-e ./$(dir $(file)))
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.host demo/requirements.txt
+	@echo '==> Installing the MongoDB server that the demo talks to'
+	@$(PIP) install -r demo/requirements.txt
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.host
+	@echo '==> Installing what the tests need'
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@$(PIP) install --group test
+	@touch $@
