@@ -1,0 +1,20 @@
+"""Where the demo keeps what it makes: database, MongoDB's data, logs. Knows nothing of Django."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The checkout."""
+STATE = Path(os.environ.get("DEMO_DIR") or ROOT / ".demo").absolute()
+DATABASE = STATE / "shop.sqlite3"
+LOGS = STATE / "logs"
+MONGO_DATA = STATE / "mongo"
+MONGO_URI = STATE / "mongo.uri"
+"""Written by the runner, which chooses the port, and read by each process of the demo."""
+
+
+def mongo_uri() -> str:
+    """The server of this run; MongoDB's usual address before there was one."""
+    return MONGO_URI.read_text().strip() if MONGO_URI.exists() else "mongodb://127.0.0.1:27017/"
