@@ -1,0 +1,291 @@
+"""Who did it: at no query and no header, unless the project pays for more."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.contrib.auth.models import AnonymousUser, User
+from django.db import connections
+from django.http import HttpResponse
+from django.test import AsyncClient, Client, RequestFactory
+from django.test.utils import CaptureQueriesContext
+
+from pluginhost import host
+from pluginhost.delivery import memory
+from pluginhost.delivery.envelopes import VERSION, unpack
+from pluginhost.identity import ANONYMOUS_ID
+from pluginhost.middleware import TrackerMiddleware
+from pluginhost.models import Envelope
+from tests.samples import Filter
+
+COOKIE = "visitor"
+transactional = pytest.mark.django_db(databases="__all__", transaction=True)
+
+
+@pytest.fixture
+def ada(database):
+    return User.objects.create_user("ada", password="secret")
+
+
+@pytest.fixture
+def signed_in(ada):
+    client = Client()
+    client.force_login(ada)
+    return client
+
+
+@pytest.fixture
+def queries(database):
+    """The statements on the chosen database within a block."""
+    return lambda: CaptureQueriesContext(connections[database])
+
+
+def who():
+    return [(event.name, event.user_id) for event in memory.events]
+
+
+def written():
+    return [stored.event for row in Envelope.objects.all() for stored in unpack(VERSION, bytes(row.payload))]
+
+
+@transactional
+def test_without_a_session_cookie_tracking_costs_its_insert_alone(configure, client, queries):
+    """(measured) Two events under the middleware: one statement, no header, a session that nothing has read."""
+    configure("outbox", recorder={})
+    with queries() as captured:
+        response = client.get("/twice/")
+    assert [query["sql"].split()[0] for query in captured] == ["INSERT"]
+    assert "Vary" not in response.headers
+    assert not response.cookies
+    assert not response.wsgi_request.session.accessed
+    assert [(event.name, event.user_id) for event in written()] == [("first", None), ("second", None)]
+    assert Envelope.objects.count() == 1
+
+
+@transactional
+def test_without_the_middleware_each_event_is_an_insert(configure, client, queries, settings):
+    settings.MIDDLEWARE = settings.MIDDLEWARE[1:]
+    configure("outbox", recorder={})
+    with queries() as captured:
+        client.get("/twice/")
+    assert [query["sql"].split()[0] for query in captured] == ["INSERT", "INSERT"]
+
+
+@transactional
+def test_a_user_whom_nobody_asked_for_stays_unknown(configure, signed_in, queries):
+    """(measured) A session cookie alone: no query, and the answer stays cacheable for everybody."""
+    configure(recorder={})
+    with queries() as captured:
+        response = signed_in.get("/who/")
+    assert len(captured) == 0
+    assert "Vary" not in response.headers
+    assert not response.wsgi_request.session.accessed
+    assert who() == [("who", None)]
+
+
+@transactional
+@pytest.mark.parametrize(("view", "statements"), [("/who/?user", 2), ("/who/?session", 1)], ids=["user", "session"])
+def test_what_the_view_has_read_is_known_at_no_further_query(configure, ada, signed_in, queries, view, statements):
+    configure(recorder={})
+    with queries() as captured:
+        signed_in.get(view)
+    assert len(captured) == statements
+    assert who() == [("who", str(ada.pk))]
+
+
+@transactional
+def test_what_is_read_after_the_call_counts_too(configure, ada, signed_in, settings):
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.test_identity.reads_the_user_late"]
+    configure(recorder={})
+    signed_in.get("/who/")
+    assert who() == [("who", str(ada.pk))]
+
+
+def reads_the_user_late(get_response):
+    def middleware(request):
+        response = get_response(request)
+        bool(request.user.is_authenticated)
+        return response
+
+    return middleware
+
+
+@transactional
+def test_a_log_in_between_two_events_names_both(configure, ada, client):
+    configure(recorder={})
+    assert client.get("/sign-in/").content == b"in"
+    assert who() == [("before", str(ada.pk)), ("after", str(ada.pk))]
+
+
+@transactional
+def test_an_anonymous_visitor_with_a_session(configure, client, database):
+    session = client.session
+    session["anything"] = 1
+    session.save()
+    configure(recorder={})
+    for view in ("/who/", "/who/?session", "/who/?user"):
+        client.get(view)
+    assert who() == [("who", None)] * 3
+
+
+@transactional
+def test_identity_always_asks(configure, ada, signed_in, client, queries):
+    configure(recorder={}, IDENTITY="always")
+    signed_in.get("/who/")
+    assert who() == [("who", str(ada.pk))]
+
+    with queries() as captured:
+        response = client.get("/who/")
+    assert len(captured) == 0  # no session cookie: anonymous, free
+    assert "Vary" not in response.headers
+    assert who()[-1] == ("who", None)
+
+
+@transactional
+def test_in_an_async_view(configure, ada, database):
+    configure(recorder={}, IDENTITY="always")
+    client = AsyncClient()
+    async_to_sync(client.aforce_login)(ada)
+    async_to_sync(client.get)("/atracked/")
+    assert who() == [("with await", str(ada.pk)), ("without await", str(ada.pk))]
+
+
+def test_what_is_given_comes_first(configure):
+    configure(recorder={})
+    request = RequestFactory().get("/")
+    request.user = User(pk=5)
+    host.track(request, "request")
+    host.track(request, "given", user_id="six")
+    host.track(User(pk=5), "user")
+    host.track(User(pk=5), "both", user_id=6)
+    host.track(AnonymousUser(), "anonymous")
+    host.track(None, "nobody")
+    host.track(None, "id", user_id=7, anonymous_id=8)
+    assert dict(who()) == {
+        "request": "5",
+        "given": "six",
+        "user": "5",
+        "both": "6",
+        "anonymous": None,
+        "nobody": None,
+        "id": "7",
+    }
+    assert memory.events[-1].anonymous_id == "8"
+
+
+def test_a_user_of_async_code(configure):
+    configure(recorder={})
+    request = RequestFactory().get("/")
+    request._acached_user = User(pk=5)
+    host.track(request, "resolved by auser")
+    assert who() == [("resolved by auser", "5")]
+
+
+def test_a_user_who_is_no_model(configure):
+    class Token:
+        is_authenticated = True
+
+    configure(recorder={})
+    host.track(Token(), "something")
+    assert who() == [("something", None)]
+
+
+# --- the anonymous cookie ---
+
+
+def test_the_first_event_gives_a_cookie(configure, client):
+    configure(recorder={}, ANONYMOUS_COOKIE=COOKIE, ANONYMOUS_COOKIE_AGE=1000)
+
+    response = client.get("/twice/", secure=True)
+
+    cookie = response.cookies[COOKIE]
+    assert ANONYMOUS_ID.fullmatch(cookie.value)
+    assert [event.anonymous_id for event in memory.events] == [cookie.value] * 2
+    assert (cookie["httponly"], cookie["samesite"], cookie["secure"]) == (True, "Lax", True)
+    assert (cookie["max-age"], cookie["path"]) == (1000, "/")
+    assert response.headers["Vary"] == "Cookie"
+
+
+def test_over_http_the_cookie_is_not_secure(configure, client):
+    configure(recorder={}, ANONYMOUS_COOKIE=COOKIE)
+    assert client.get("/").cookies[COOKIE]["secure"] == ""
+
+
+def test_the_next_request_reuses_the_cookie(configure, client):
+    configure(recorder={}, ANONYMOUS_COOKIE=COOKIE)
+    first = client.get("/").cookies[COOKIE].value
+
+    response = client.get("/")
+
+    assert COOKIE not in response.cookies
+    assert "Vary" not in response.headers
+    assert [event.anonymous_id for event in memory.events] == [first, first]
+
+
+@pytest.mark.parametrize("garbage", ["", "x", "A" * 32, "0" * 33, "<script>", "0" * 31 + "é"])
+def test_a_cookie_that_the_host_did_not_set_is_replaced(configure, client, garbage):
+    configure(recorder={}, ANONYMOUS_COOKIE=COOKIE)
+    client.cookies[COOKIE] = garbage
+    value = client.get("/").cookies[COOKIE].value
+    assert value != garbage
+    assert memory.events[-1].anonymous_id == value
+
+
+@pytest.mark.parametrize("answer", [False, frozenset({"marketing"})], ids=str)
+def test_no_cookie_without_consent(configure, client, answer):
+    configure(filter={}, recorder={}, ANONYMOUS_COOKIE=COOKIE)
+    Filter.answer = answer
+    response = client.get("/")
+    assert not response.cookies
+    assert "Vary" not in response.headers
+    assert not memory.events
+
+
+@pytest.mark.django_db
+def test_no_cookie_where_nothing_is_tracked(configure, client):
+    configure(recorder={}, ANONYMOUS_COOKIE=COOKIE)
+    assert not client.get("/page/").cookies
+
+
+def test_no_cookie_for_an_event_that_is_refused(configure, client, monkeypatch):
+    monkeypatch.setattr("pluginhost.door.MAX_BYTES", 10)
+    configure(recorder={}, ANONYMOUS_COOKIE=COOKIE, STRICT=False)
+    assert not client.get("/twice/").cookies
+    assert not memory.events
+
+
+def test_no_cookie_unless_the_project_asks_for_it(configure, client):
+    configure(recorder={})
+    assert not client.get("/").cookies
+    assert memory.events[-1].anonymous_id is None
+
+
+def test_no_id_without_the_middleware_that_sets_the_cookie(configure, client, settings):
+    settings.MIDDLEWARE = []
+    configure(recorder={}, ANONYMOUS_COOKIE=COOKIE)
+    assert not client.get("/").cookies
+    assert memory.events[-1].anonymous_id is None
+
+    client.cookies[COOKIE] = "0" * 32
+    client.get("/")
+    assert memory.events[-1].anonymous_id == "0" * 32
+
+
+def test_a_given_anonymous_id_is_no_reason_for_a_cookie(configure):
+    def view(request):
+        host.track(request, "something", anonymous_id="mine")
+        return HttpResponse()
+
+    configure(recorder={}, ANONYMOUS_COOKIE=COOKIE)
+    response = TrackerMiddleware(view)(RequestFactory().get("/"))
+    assert not response.cookies
+    assert memory.events[-1].anonymous_id == "mine"
+
+
+def test_two_visitors_have_two_ids(configure):
+    configure(recorder={}, ANONYMOUS_COOKIE=COOKIE)
+    ids = {Client().get("/").cookies[COOKIE].value for _ in range(3)}
+    assert len(ids) == 3
+    assert all(re.fullmatch("[0-9a-f]{32}", value) for value in ids)
