@@ -34,7 +34,7 @@ def context_of(request: HttpRequest, settings: Settings) -> Context:
         url=None if host is None else _url(f"{request.scheme}://{host}{path}", query),
         path=scrubbing.header(path, scrubbing.MAX_URL),
         referrer=scrubbing.url(meta.get("HTTP_REFERER"), settings),
-        route=(match.view_name or None) if match else None,
+        route=match.view_name if match else None,
     )
 
 

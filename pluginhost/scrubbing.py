@@ -30,8 +30,8 @@ def header(value: str | None, limit: int = MAX_HEADER) -> str | None:
     if not value:
         return None
     text = value[:limit]
-    if not text.isprintable() or not text.isascii():
-        text = "".join(c for c in text if c.isprintable() and not "\ud800" <= c <= "\udfff")
+    if not text.isprintable():
+        text = "".join(filter(str.isprintable, text))
     return text or None
 
 
@@ -74,8 +74,6 @@ def client_address(remote: str, forwarded: str, settings: Settings) -> str | Non
 
 def query(text: str, settings: Settings) -> str:
     """The query string with only the campaign parameters and those that the project allows."""
-    if not text:
-        return ""
     allowed = {*CAMPAIGN_PARAMETERS, *settings.QUERY_PARAMETERS}
     pairs = parse_qsl(text[: 4 * MAX_URL], keep_blank_values=True)
     return urlencode([(name, value) for name, value in pairs if name in allowed], errors="replace")

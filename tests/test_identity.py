@@ -131,11 +131,12 @@ def test_an_anonymous_visitor_with_a_session(configure, client, database):
 
 
 @transactional
-def test_identity_always_asks(configure, ada, signed_in, client, queries):
+def test_identity_always_asks(configure, settings, ada, signed_in, client, queries):
     configure(recorder={}, IDENTITY="always")
     signed_in.get("/who/")
     assert who() == [("who", str(ada.pk))]
 
+    settings.MIDDLEWARE = settings.MIDDLEWARE[1:]  # sealed within the view
     with queries() as captured:
         response = client.get("/who/")
     assert len(captured) == 0  # no session cookie: anonymous, free
@@ -183,13 +184,18 @@ def test_a_user_of_async_code(configure):
     assert who() == [("resolved by auser", "5")]
 
 
-def test_a_user_who_is_no_model(configure):
+def test_users_who_are_no_models(configure):
     class Token:
         is_authenticated = True
 
+    class Guest:
+        is_authenticated = False
+        pk = 5
+
     configure(recorder={})
-    host.track(Token(), "something")
-    assert who() == [("something", None)]
+    host.track(Token(), "token")
+    host.track(Guest(), "guest")
+    assert who() == [("token", None), ("guest", None)]
 
 
 # --- the anonymous cookie ---
