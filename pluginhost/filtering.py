@@ -41,7 +41,7 @@ def verdict(filters: tuple[Implementation, ...], request: HttpRequest | None, us
     if request is None:
         return combine(ask("filter_request", filters, request=None, user=user))
     user = known_user(request)
-    who = None if user is None else (user.__class__, getattr(user, "pk", None))
+    who = user.__class__, getattr(user, "pk", None)
     remembered = getattr(request, "_pluginhost_verdict", None)
     if remembered is None or remembered[0] != who:
         remembered = (who, combine(ask("filter_request", filters, request=request, user=user)))

@@ -145,11 +145,13 @@ class BadlyChecked(pluginhost.Plugin):
         return "odd"
 
 
-class Chosen(pluginhost.Plugin):
-    """Takes identified people only."""
+class Shape:
+    """A type that msgspec does not know."""
 
+
+class Chosen(pluginhost.Plugin):
     class Options(pluginhost.Options):
-        LEVEL: Literal["low", "high"] = "low"
+        SHAPE: Shape | None = None
 
     purpose = "marketing"
 

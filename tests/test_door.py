@@ -278,6 +278,8 @@ def test_bad_input_is_told_even_if_no_plugin_is_to_have_it(configure):
     configure()
     with pytest.raises(InvalidEvent):
         host.track(None, "")
+    with pytest.raises(InvalidEvent, match=r"^plugins\.mongo: is no alias\. Enabled are: none$"):
+        host.track(None, "good", plugins={"mongo": False})
     assert host.track(None, "good") is None
 
 

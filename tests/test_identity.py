@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import connections
-from django.http import HttpResponse
 from django.test import AsyncClient, Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
+from django.utils.functional import SimpleLazyObject
 
 from pluginhost import host
 from pluginhost.delivery import memory
 from pluginhost.delivery.envelopes import VERSION, unpack
-from pluginhost.identity import ANONYMOUS_ID
-from pluginhost.middleware import TrackerMiddleware
 from pluginhost.models import Envelope
-from tests.samples import Filter
 
-COOKIE = "visitor"
 transactional = pytest.mark.django_db(databases="__all__", transaction=True)
 
 
@@ -176,12 +170,26 @@ def test_what_is_given_comes_first(configure):
     assert memory.events[-1].anonymous_id == "8"
 
 
-def test_a_user_of_async_code(configure):
+def test_users_that_are_known_by_other_ways(configure):
     configure(recorder={})
     request = RequestFactory().get("/")
     request._acached_user = User(pk=5)
     host.track(request, "resolved by auser")
-    assert who() == [("resolved by auser", "5")]
+
+    request = RequestFactory().get("/")
+    request.user = SimpleLazyObject(lambda: User(pk=6))
+    host.track(request, "lazy")
+    bool(request.user)
+    host.track(request, "no longer lazy")
+    assert who() == [("resolved by auser", "5"), ("lazy", None), ("no longer lazy", "6")]
+
+
+def test_a_site_without_sessions(configure, client, settings):
+    settings.MIDDLEWARE = settings.MIDDLEWARE[:1]
+    client.cookies["sessionid"] = "of another site"
+    configure(recorder={}, IDENTITY="always")
+    client.get("/")
+    assert who() == [("home seen", None)]
 
 
 def test_users_who_are_no_models(configure):
@@ -196,102 +204,3 @@ def test_users_who_are_no_models(configure):
     host.track(Token(), "token")
     host.track(Guest(), "guest")
     assert who() == [("token", None), ("guest", None)]
-
-
-# --- the anonymous cookie ---
-
-
-def test_the_first_event_gives_a_cookie(configure, client):
-    configure(recorder={}, ANONYMOUS_COOKIE=COOKIE, ANONYMOUS_COOKIE_AGE=1000)
-
-    response = client.get("/twice/", secure=True)
-
-    cookie = response.cookies[COOKIE]
-    assert ANONYMOUS_ID.fullmatch(cookie.value)
-    assert [event.anonymous_id for event in memory.events] == [cookie.value] * 2
-    assert (cookie["httponly"], cookie["samesite"], cookie["secure"]) == (True, "Lax", True)
-    assert (cookie["max-age"], cookie["path"]) == (1000, "/")
-    assert response.headers["Vary"] == "Cookie"
-
-
-def test_over_http_the_cookie_is_not_secure(configure, client):
-    configure(recorder={}, ANONYMOUS_COOKIE=COOKIE)
-    assert client.get("/").cookies[COOKIE]["secure"] == ""
-
-
-def test_the_next_request_reuses_the_cookie(configure, client):
-    configure(recorder={}, ANONYMOUS_COOKIE=COOKIE)
-    first = client.get("/").cookies[COOKIE].value
-
-    response = client.get("/")
-
-    assert COOKIE not in response.cookies
-    assert "Vary" not in response.headers
-    assert [event.anonymous_id for event in memory.events] == [first, first]
-
-
-@pytest.mark.parametrize("garbage", ["", "x", "A" * 32, "0" * 33, "<script>", "0" * 31 + "é"])
-def test_a_cookie_that_the_host_did_not_set_is_replaced(configure, client, garbage):
-    configure(recorder={}, ANONYMOUS_COOKIE=COOKIE)
-    client.cookies[COOKIE] = garbage
-    value = client.get("/").cookies[COOKIE].value
-    assert value != garbage
-    assert memory.events[-1].anonymous_id == value
-
-
-@pytest.mark.parametrize("answer", [False, frozenset({"marketing"})], ids=str)
-def test_no_cookie_without_consent(configure, client, answer):
-    configure(filter={}, recorder={}, ANONYMOUS_COOKIE=COOKIE)
-    Filter.answer = answer
-    response = client.get("/")
-    assert not response.cookies
-    assert "Vary" not in response.headers
-    assert not memory.events
-
-
-@pytest.mark.django_db
-def test_no_cookie_where_nothing_is_tracked(configure, client):
-    configure(recorder={}, ANONYMOUS_COOKIE=COOKIE)
-    assert not client.get("/page/").cookies
-
-
-def test_no_cookie_for_an_event_that_is_refused(configure, client, monkeypatch):
-    monkeypatch.setattr("pluginhost.door.MAX_BYTES", 10)
-    configure(recorder={}, ANONYMOUS_COOKIE=COOKIE, STRICT=False)
-    assert not client.get("/twice/").cookies
-    assert not memory.events
-
-
-def test_no_cookie_unless_the_project_asks_for_it(configure, client):
-    configure(recorder={})
-    assert not client.get("/").cookies
-    assert memory.events[-1].anonymous_id is None
-
-
-def test_no_id_without_the_middleware_that_sets_the_cookie(configure, client, settings):
-    settings.MIDDLEWARE = []
-    configure(recorder={}, ANONYMOUS_COOKIE=COOKIE)
-    assert not client.get("/").cookies
-    assert memory.events[-1].anonymous_id is None
-
-    client.cookies[COOKIE] = "0" * 32
-    client.get("/")
-    assert memory.events[-1].anonymous_id == "0" * 32
-
-
-def test_a_given_anonymous_id_is_no_reason_for_a_cookie(configure):
-    def view(request):
-        host.track(request, "something", anonymous_id="mine")
-        return HttpResponse()
-
-    configure(recorder={}, ANONYMOUS_COOKIE=COOKIE)
-    response = TrackerMiddleware(view)(RequestFactory().get("/"))
-    assert not response.cookies
-    assert memory.events[-1].anonymous_id == "mine"
-
-
-def test_two_visitors_have_two_ids(configure):
-    configure(recorder={}, ANONYMOUS_COOKIE=COOKIE)
-    ids = {Client().get("/").cookies[COOKIE].value for _ in range(3)}
-    assert len(ids) == 3
-    assert all(re.fullmatch("[0-9a-f]{32}", value) for value in ids)

@@ -13,6 +13,7 @@ import pluginhost
 from pluginhost import ConfigurationError, host
 from pluginhost.delivery import memory
 from pluginhost.loading import entry_points, load_registry
+from tests.flawed import Shape
 from tests.samples import Filter, Recorder
 
 
@@ -205,6 +206,14 @@ def test_options_are_converted_and_kept(configure):
 def test_a_secret_may_be_given_as_one(configure):
     configure(configured=GOOD | {"TOKEN": pluginhost.Secret("hush")})
     assert host.registry.plugins["configured"].plugin.options.TOKEN.reveal() == "hush"
+
+
+def test_an_option_of_a_type_of_the_plugins_own(error_of, configure):
+    assert "SHAPE: expected `Shape`, got `str`." in error_of(chosen={"SHAPE": "round"}).message
+
+    shape = Shape()
+    configure(chosen={"SHAPE": shape})
+    assert host.registry.plugins["chosen"].plugin.options.SHAPE is shape
 
 
 def test_two_aliases_of_one_plugin_have_options_of_their_own(configure):
