@@ -59,7 +59,7 @@ def _own_messages(plugin: Plugin) -> list[CheckMessage]:
 
 
 def _message(error: ConfigurationError) -> Error:
-    return Error(error.message, hint=error.hint or None, id=error.id)
+    return Error(error.message, hint=error.hint, id=error.id)
 
 
 @register("pluginhost")
@@ -73,7 +73,7 @@ def check_site(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
 
 
 def _middleware_messages() -> Iterator[CheckMessage]:
-    middleware = list(django_settings.MIDDLEWARE or ())
+    middleware = list(django_settings.MIDDLEWARE)
     settings = get_settings()
     if MIDDLEWARE not in middleware:
         needing = [

@@ -69,8 +69,7 @@ class TrackerMiddleware:
 
 
 def _begin(request: HttpRequest) -> Buffer:
-    if get_settings().ANONYMOUS_COOKIE is not None:
-        identity.allow_new_anonymous_id(request)
+    identity.allow_new_anonymous_id(request)
     return Buffer(host.send)
 
 
@@ -98,7 +97,7 @@ def is_page_view(request: HttpRequest, response: HttpResponseBase, settings: Set
 def _served() -> tuple[str, ...]:
     """The path prefixes of static and media files. A MEDIA_URL that is not set reads as the site's root."""
     urls = (django_settings.STATIC_URL, django_settings.MEDIA_URL)
-    return tuple(url for url in urls if url and url.startswith("/") and url != get_script_prefix())
+    return tuple(url for url in urls if url and url != get_script_prefix())
 
 
 def _set_cookie(request: HttpRequest, response: HttpResponseBase, name: str, value: str, age: int) -> None:

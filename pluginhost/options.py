@@ -78,23 +78,22 @@ def redacted(text: str, holder: Any) -> str:
 
 def _secrets(holder: Any) -> Iterator[str]:
     if isinstance(holder, Secret):
-        yield holder.reveal()
-        yield _password(holder.reveal())
+        yield from filter(None, (holder.reveal(), _password(holder.reveal())))
     elif isinstance(holder, msgspec.Struct):
         yield from _secrets([getattr(holder, name) for name in names(type(holder))])
     elif isinstance(holder, dict):
         yield from _secrets([*holder.keys(), *holder.values()])
     elif isinstance(holder, (list, tuple, set, frozenset)):
         for value in holder:
-            yield from filter(None, _secrets(value))
+            yield from _secrets(value)
 
 
-def _password(text: str) -> str:
+def _password(text: str) -> str | None:
     """The password within a secret that is a URL."""
     try:
-        return urlsplit(text).password or ""
+        return urlsplit(text).password
     except ValueError:
-        return ""
+        return None
 
 
 def names(kind: type[msgspec.Struct]) -> tuple[str, ...]:

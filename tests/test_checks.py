@@ -19,6 +19,7 @@ from django.db import connections
 import pluginhost
 from pluginhost.checks import MIDDLEWARE
 from tests.flawed import Leaky
+from tests.routers import Chosen
 
 ROOT = Path(pluginhost.__file__).parent.parent
 
@@ -155,6 +156,11 @@ def test_w004_a_database_that_is_not_tested(configure, monkeypatch):
     monkeypatch.setattr(connections["default"], "vendor", "oracle")
     monkeypatch.setattr(connections["default"], "display_name", "Oracle")
     assert produced("W004", ["default"]).msg.startswith("The outbox is not tested on Oracle")
+
+    monkeypatch.setattr(Chosen, "alias", "default")
+    assert run([alias for alias in connections if alias != "default"]) == []
+    configure("inline", recorder={})
+    assert run(["default"]) == []
 
 
 @pytest.fixture

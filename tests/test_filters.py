@@ -66,8 +66,9 @@ def lanes(configure, monkeypatch):
     ],
     ids=str,
 )
-def test_what_answers_mean(lanes, answers, expected):
+def test_what_answers_mean(lanes, caplog, answers, expected):
     assert lanes(*answers) == expected
+    assert len(caplog.records) == sum(isinstance(answer, Exception) for answer in answers if answers[0] is not False)
 
 
 @pytest.mark.parametrize("garbage", ["analytics", ["analytics"], 0, 1, object(), {}], ids=repr)

@@ -257,6 +257,12 @@ def test_what_is_a_page_view(configure, settings, make, counted):
     assert viewed(request, response) == ([("page", request.path)] if counted else [])
 
 
+def test_page_views_of_a_site_without_static_files(configure, settings):
+    settings.STATIC_URL = None
+    configure(recorder={}, PAGE_VIEWS="server")
+    assert viewed(RequestFactory().get("/static/"), HttpResponse()) == [("page", "/static/")]
+
+
 def test_page_views_under_a_script_prefix(configure):
     """MEDIA_URL is not set here; it reads as the prefix itself, which must not exclude every page."""
     configure(recorder={}, PAGE_VIEWS="server", EXCLUDE_PATHS=["/admin/"])

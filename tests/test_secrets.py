@@ -20,6 +20,7 @@ from pluginhost import Secret, host
 from pluginhost.conf import get_settings
 from pluginhost.loading import load_registry
 from pluginhost.models import Delivery
+from pluginhost.options import redacted
 
 PACKAGE = str(Path(pluginhost.__file__).parent)
 
@@ -150,6 +151,12 @@ def test_a_failing_init_is_told_without_the_secret(configure, secret):
     with pytest.raises(ImproperlyConfigured) as raised:
         host.registry  # noqa: B018
     assert raised.value.__cause__ is None
+
+
+def test_the_password_of_a_secret_that_is_a_url_is_a_secret_too():
+    holder = {"URI": [Secret("mongodb://ada:hush@db.example.com/"), Secret(""), Secret("http://[oops")]}
+    assert redacted("hush, said ada to http://[oops", holder) == "********, said ada to ********"
+    assert redacted("nothing", Secret("")) == "nothing"
 
 
 def test_a_secret_shows_stars_however_it_is_printed():
