@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pluginhost.decorators import track_event
     from pluginhost.events import Batch, Context, Event, Subject
     from pluginhost.exceptions import (
+        AsyncContextError,
         ConfigurationError,
         DeliveryError,
         InvalidEvent,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "AsyncContextError": "exceptions",
     "Batch": "events",
     "ConfigurationError": "exceptions",
     "Context": "events",
@@ -54,6 +56,7 @@ _HOME = {
 }
 
 __all__ = [  # noqa: RUF022 - the version stands apart from the names
+    "AsyncContextError",
     "Batch",
     "ConfigurationError",
     "Context",

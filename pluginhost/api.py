@@ -38,8 +38,9 @@ class Host:
     Every call that accepts an event returns its ``message_id``, or None if nothing
     was accepted: tracking is off, a filter objects, no enabled plugin takes such an
     event, or the input is bad. Bad input raises ``InvalidEvent`` when the project
-    is ``STRICT`` and is logged otherwise. A wrong setting raises
-    ``ConfigurationError``. Nothing else is raised.
+    is ``STRICT`` and is logged otherwise, and so does a call that would block an
+    event loop, with ``AsyncContextError``. A wrong setting raises
+    ``ConfigurationError``, an unknown keyword ``TypeError``; nothing else is raised.
     """
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from django.core.checks import Warning as Caution
 from django.db import connections, router
 
 from pluginhost import loading
-from pluginhost.conf import get_settings
+from pluginhost.conf import MASKED_NAMES, SECRET_ROUTE_ARGUMENTS, get_settings
 from pluginhost.exceptions import ConfigurationError
 from pluginhost.options import redacted
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from django.apps import AppConfig
     from django.db.backends.base.base import BaseDatabaseWrapper
 
+    from pluginhost.conf import Settings
     from pluginhost.plugin import Plugin
 
 MIDDLEWARE = "pluginhost.middleware.TrackerMiddleware"
@@ -69,7 +70,11 @@ def check_site(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
         settings = get_settings()
     except ConfigurationError:
         return []  # reported by check_plugins
-    return [*_middleware_messages(), *(_sqlite_messages() if settings.TRANSPORT == "outbox" else ())]
+    return [
+        *_middleware_messages(),
+        *_privacy_messages(settings),
+        *(_sqlite_messages() if settings.TRANSPORT == "outbox" else ()),
+    ]
 
 
 def _middleware_messages() -> Iterator[CheckMessage]:
@@ -88,7 +93,7 @@ def _middleware_messages() -> Iterator[CheckMessage]:
             yield Error(
                 f"PLUGINHOST[{needing[0]!r}] is set, but MIDDLEWARE lacks what carries it out.",
                 hint=f'Add "{MIDDLEWARE}" to MIDDLEWARE, at its beginning.',
-                id="pluginhost.E012",
+                id="pluginhost.E010",
             )
         return
     place = middleware.index(MIDDLEWARE)
@@ -98,6 +103,17 @@ def _middleware_messages() -> Iterator[CheckMessage]:
                 f"{other} comes after {MIDDLEWARE}.",
                 hint="Move it before: it has to see the headers of the finished response.",
                 id="pluginhost.W002",
+            )
+
+
+def _privacy_messages(settings: Settings) -> Iterator[CheckMessage]:
+    """A list of the project's own replaces ours; this is for those who meant to add to it."""
+    for key, ours in (("MASKED_NAMES", MASKED_NAMES), ("SECRET_ROUTE_ARGUMENTS", SECRET_ROUTE_ARGUMENTS)):
+        if missing := sorted(set(ours) - getattr(settings, key)):
+            yield Caution(
+                f"PLUGINHOST[{key!r}] replaces the list of pluginhost.conf and lacks: {', '.join(missing)}.",
+                hint=f"To add to it, write [*pluginhost.conf.{key}, ...]; if you mean it, silence this check.",
+                id="pluginhost.W005",
             )
 
 

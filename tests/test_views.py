@@ -45,6 +45,17 @@ def test_only_answers_below_400_are_tracked(configure, client, status, n):
     assert len(memory.events) == n
 
 
+@pytest.mark.parametrize(("status", "n"), [(302, 1), (400, 0), (500, 0)])
+def test_only_answers_of_async_views_below_400_are_tracked(configure, status, n):
+    @track_event("x")
+    async def view(request):
+        return HttpResponse(status=status)
+
+    configure(recorder={})
+    async_to_sync(view)(rf.get("/"))
+    assert len(memory.events) == n
+
+
 def test_a_view_that_raises_is_not_tracked(configure, client):
     configure(recorder={})
     assert client.get("/decorated/", {"missing": 1}).status_code == 404

@@ -69,7 +69,7 @@ def _describe(loaded: Loaded) -> dict[str, Any]:
 
 def _shown(value: Any) -> Any:
     """An option as JSON holds it; a secret as stars."""
-    return value if value is None or isinstance(value, (bool, int, float, list, dict)) else str(value)
+    return msgspec.to_builtins(value, enc_hook=str)
 
 
 def _lanes(database: str | None) -> dict[str, dict[str, int]] | None:

@@ -7,7 +7,6 @@ from collections import Counter
 
 import pymongo
 import pytest
-from pluginhost_mongo import client as mongo_client
 from pymongo import errors
 
 from pluginhost import Event, PartialFailure, PermanentError, RetryableError, host
@@ -15,6 +14,7 @@ from pluginhost.delivery import accounts
 from pluginhost.delivery.worker import drain
 from pluginhost.exceptions import ConfigurationError
 from pluginhost.models import Delivery
+from pluginhost_mongo import client as mongo_client
 from tests.servers import free_port
 
 pytestmark = [pytest.mark.mongo, pytest.mark.django_db(databases="__all__", transaction=True)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import datetime as dt
 
 import pytest
-from pluginhost_mongo.payload import collection, document
 
 from pluginhost import Context, Event, PermanentError, Subject
+from pluginhost_mongo.payload import collection, document
 
 NOON = dt.datetime(2026, 11, 21, 12, tzinfo=dt.UTC)
 

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from django.db import connections
-from pluginhost_timeseries import site
 
+from pluginhost_timeseries import site
 from plugins.timeseries.tests.models import DailyProduct, ProductTotals
 from tests.site.models import Country, Product, Voucher
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
-from pluginhost_timeseries.plugin import TimeSeries
-
 from pluginhost import Batch, Event, Subject
 from pluginhost.events import new_message_id
+from pluginhost_timeseries.plugin import TimeSeries
 
 if TYPE_CHECKING:
     from django.db.models import Model

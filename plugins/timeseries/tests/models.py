@@ -6,10 +6,10 @@ such as ``shop``, gets its tables before there is one of content types.
 
 from __future__ import annotations
 
-import pluginhost_timeseries as trackable
 from django.db import models
 from django.db.models.functions import Now
 
+import pluginhost_timeseries as trackable
 from tests.site.models import Product
 
 

@@ -7,9 +7,9 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.urls import path, reverse
-from pluginhost_timeseries import EventCount, site
 
 from pluginhost import loading
+from pluginhost_timeseries import EventCount, site
 from plugins.timeseries.tests.helpers import count, event
 from plugins.timeseries.tests.models import DailyProduct, ProductTotals
 from tests.site.models import Country, Order, Product, Voucher

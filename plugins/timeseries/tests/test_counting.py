@@ -8,9 +8,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
-from pluginhost_timeseries import EventCount, site
 
 from pluginhost import Batch, PartialFailure, SkipEvent, Subject
+from pluginhost_timeseries import EventCount, site
 from plugins.timeseries.tests.helpers import DAY, NOON, count, event, plugin
 from plugins.timeseries.tests.models import DailyProduct, Furniture, ProductTotals
 from tests.site.models import Country, Order, Product, Voucher

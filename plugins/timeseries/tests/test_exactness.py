@@ -12,10 +12,10 @@ import pytest
 from django.db import connections, transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pluginhost_timeseries import EventCount
-from pluginhost_timeseries.models import LedgerEntry
 
 from pluginhost import Batch, Event, RetryableError
+from pluginhost_timeseries import EventCount
+from pluginhost_timeseries.models import LedgerEntry
 from plugins.timeseries.tests.helpers import DAY, count, event, plugin
 from plugins.timeseries.tests.models import DailyProduct, ProductTotals
 from tests.site.models import Product

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import DataError, InterfaceError, OperationalError, connections
-from pluginhost_timeseries import EventCount
-from pluginhost_timeseries.models import LedgerEntry
 
 from pluginhost import Batch, PartialFailure, PermanentError, RetryableError, Subject
 from pluginhost.delivery.runner import Runner
 from pluginhost.loading import Loaded
+from pluginhost_timeseries import EventCount
+from pluginhost_timeseries.models import LedgerEntry
 from plugins.timeseries.tests.helpers import count, event, plugin
 from plugins.timeseries.tests.models import DailyProduct, ProductTotals
 from tests.site.models import Product

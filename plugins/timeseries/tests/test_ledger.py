@@ -4,10 +4,10 @@ import datetime as dt
 
 import pytest
 from django.utils import timezone
-from pluginhost_timeseries import EventCount, ledger
-from pluginhost_timeseries.models import LedgerEntry
 
 from pluginhost import Batch
+from pluginhost_timeseries import EventCount, ledger
+from pluginhost_timeseries.models import LedgerEntry
 from plugins.timeseries.tests.helpers import event, plugin
 
 pytestmark = [pytest.mark.django_db(databases="__all__", transaction=True), pytest.mark.usefixtures("database")]

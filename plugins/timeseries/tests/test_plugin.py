@@ -6,17 +6,17 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import importlib_metadata
-import pluginhost_timeseries as trackable
 import pytest
 from django.core.management import call_command
 from django.db import models
 from django.db.models.functions import Now
 from django.test.utils import isolate_apps
-from pluginhost_timeseries import EventCount, site
-from pluginhost_timeseries.plugin import TimeSeries
 
+import pluginhost_timeseries as trackable
 from pluginhost import host, loading
 from pluginhost.options import build
+from pluginhost_timeseries import EventCount, site
+from pluginhost_timeseries.plugin import TimeSeries
 from plugins.timeseries.tests.helpers import count, event, plugin
 from plugins.timeseries.tests.models import DailyProduct, ProductTotals
 from tests.site.models import Product

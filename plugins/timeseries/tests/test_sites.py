@@ -4,13 +4,13 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-import pluginhost_timeseries
 import pytest
 from django.contrib import admin
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
-from pluginhost_timeseries import AlreadyRegistered, NotRegistered, TrackableData, TrackableSite, site
 
+import pluginhost_timeseries
+from pluginhost_timeseries import AlreadyRegistered, NotRegistered, TrackableData, TrackableSite, site
 from plugins.timeseries.tests.models import DailyProduct, Furniture, ProductTotals
 from tests.site.models import Order, Product
 
