@@ -67,9 +67,9 @@ class _Manager(pluggy.PluginManager):
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
         attribute = inspect.getattr_static(plugin, name, None)
-        if not isinstance(attribute, (staticmethod, classmethod)) and not inspect.isroutine(attribute):
-            return None
-        return super().parse_hookimpl_opts(plugin, name)
+        if inspect.isfunction(attribute) or isinstance(attribute, (staticmethod, classmethod)):
+            return super().parse_hookimpl_opts(plugin, name)
+        return None
 
 
 def entry_points() -> importlib_metadata.EntryPoints:
@@ -271,9 +271,9 @@ def _options(where: str, cls: type[Plugin], given: Mapping[str, Any]) -> tuple[A
         for name in given
         if name not in own and name not in LANE_OPTIONS
     ]
-    wrong, options = build(cls.Options, {name: given[name] for name in given if name in own})
+    wrong, options = build(cls.Options, given)
     problems += wrong
-    wrong, lane = build(LaneOptions, {name: given[name] for name in given if name in LANE_OPTIONS})
+    wrong, lane = build(LaneOptions, given)
     problems += wrong
     if problems:
         raise ConfigurationError(f"{where}: {' '.join(problems)}", id="pluginhost.E005", hint=exist)

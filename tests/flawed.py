@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import msgspec
@@ -70,6 +71,22 @@ class Named(pluginhost.Plugin):
     def deliver(self, event): ...
 
 
+class Lazy(pluginhost.Plugin):
+    touched: ClassVar[list[str]] = []
+
+    @cached_property
+    def client(self):
+        self.touched.append("client")
+
+    @classmethod
+    @hookimpl
+    def filter_request(cls, user): ...
+
+    @staticmethod
+    @hookimpl
+    def on_event(event): ...
+
+
 class Optional(pluginhost.Plugin):
     """Implements a hook of a host to come."""
 
@@ -84,6 +101,13 @@ class Optional(pluginhost.Plugin):
 
 class NotOptions(pluginhost.Plugin):
     Options = dict
+
+
+class NoClassOfOptions(pluginhost.Plugin):
+    Options = pluginhost.Options()
+
+
+def no_class(alias, options, lane): ...
 
 
 class Unresolved(pluginhost.Plugin):

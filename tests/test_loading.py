@@ -115,6 +115,8 @@ def test_a_module_that_cannot_be_imported(error_of):
     ("alias", "id_", "message", "hint"),
     [
         ("notaplugin", "E004", "the entry point names <class", "It must name a subclass of pluginhost.Plugin."),
+        ("noclass", "E004", "the entry point names <function no_class", "must name a subclass of pluginhost.Plugin"),
+        ("noclassofoptions", "E004", "NoClassOfOptions.Options is Options()", "a subclass of pluginhost.Options"),
         ("notoptions", "E004", "NotOptions.Options is <class 'dict'>", "must be a subclass of pluginhost.Options"),
         ("unresolved", "E004", "NameError: name 'Decimal' is not defined", "must not fail"),
         ("reserved", "E004", "Reserved.Options declares TIMEOUT", "The host keeps these names for itself"),
@@ -136,7 +138,7 @@ def test_a_failing_init_says_in_which_line(error_of):
     assert re.search(r"\(\S+samples\.py:\d+\)\.$", error_of(failinginit={}).message)
 
 
-@pytest.mark.parametrize("version", ["0.1", "0.0.9", pluginhost.__version__])
+@pytest.mark.parametrize("version", ["0.1", "0.1rc1", "0.0.9", pluginhost.__version__])
 def test_a_plugin_for_this_host_or_an_older_one(configure, monkeypatch, version):
     monkeypatch.setattr(Recorder, "requires_host", version)
     configure(recorder={})

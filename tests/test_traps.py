@@ -10,7 +10,7 @@ from django.test import RequestFactory
 from pluginhost import dispatch, hookspecs, host
 from pluginhost.delivery import memory
 from pluginhost.loading import HOOKS, load_registry
-from tests.flawed import Halfway
+from tests.flawed import Halfway, Lazy
 from tests.samples import Filter, Properties, Recorder
 
 
@@ -65,6 +65,10 @@ def test_properties_are_not_evaluated_while_a_plugin_is_registered(configure):
 
     assert host.registry.runners.keys() == {"properties"}
     assert Properties.touched == []
+
+    configure(lazy={})
+    assert host.registry.plugins["lazy"].hooks == ("filter_request", "on_event")
+    assert Lazy.touched == []
 
 
 def test_a_hook_may_be_implemented_under_another_name(configure):
