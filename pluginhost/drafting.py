@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pluginhost.conf import Settings
     from pluginhost.events import EventType
-    from pluginhost.loading import Registry
+    from pluginhost.registry import Registry
 
 Switches = dict[str, bool | dict[str, Any]]
 
@@ -74,8 +74,6 @@ class Who:
 
 def switches(given: Mapping[str, Any] | None, registry: Registry) -> Switches:
     """Check ``plugins=...`` against the aliases that are enabled and what they let a caller tune."""
-    if not given:
-        return {}
     checked: Switches = door.properties("plugins", given, frozenset())
     for alias, tuning in checked.items():
         loaded = registry.plugins.get(alias)

@@ -106,6 +106,12 @@ def test_a_given_anonymous_id_is_no_reason_for_a_cookie(configure):
     assert memory.events[-1].anonymous_id == "mine"
 
 
+def test_without_a_request_there_is_no_visitor(configure):
+    configure(recorder={}, ANONYMOUS_COOKIE=COOKIE)
+    assert host.track(None, "something")
+    assert memory.events[-1].anonymous_id is None
+
+
 def test_two_visitors_have_two_ids(configure):
     configure(recorder={}, ANONYMOUS_COOKIE=COOKIE)
     ids = {Client().get("/").cookies[COOKIE].value for _ in range(3)}

@@ -11,7 +11,7 @@ from django.test import RequestFactory
 from django.urls import ResolverMatch, set_script_prefix, set_urlconf
 from django.utils import translation
 
-from pluginhost import host
+from pluginhost import InvalidEvent, host
 from pluginhost.delivery import memory
 from pluginhost.events import Context
 
@@ -283,3 +283,17 @@ def test_a_page_without_a_title_is_named_by_its_path(configure, path, name):
     assert host.page(rf.get(path))
     assert host.page(rf.get(path), "Title")
     assert [(event.type, event.name) for event in memory.events] == [("page", name), ("page", "Title")]
+    with pytest.raises(InvalidEvent, match="^name: "):
+        host.track(rf.get(path), None)
+    with pytest.raises(InvalidEvent, match="^name: "):
+        host.page(None)
+
+
+def test_the_context_is_made_once_for_all_events_of_a_request(configure, monkeypatch):
+    made = []
+    monkeypatch.setattr("pluginhost.drafting.context_of", lambda *args: made.append(args) or Context())
+    configure(recorder={})
+    request = rf.get("/")
+    for name in "abc":
+        host.track(request, name)
+    assert len(made) == 1

@@ -208,4 +208,4 @@ def test_every_detail_of_track_is_taken(configure):
     view = track_event("x", None, **details, plugins={"recorder": True}, using=None)(lambda request: HttpResponse())
     view(rf.get("/"))
     assert memory.events[0].anonymous_id == "2"
-    assert host.track(None, "x", None, **details)
+    assert host.track(None, "x", None, **details, using="default")
