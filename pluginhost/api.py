@@ -14,7 +14,7 @@ from pluginhost.delivery import inside_hook, transport
 from pluginhost.delivery.envelopes import pack
 from pluginhost.drafting import CommonDetails, Details, Who, draft, switches
 from pluginhost.exceptions import AsyncContextError, InvalidEvent
-from pluginhost.loading import get_registry
+from pluginhost.registry import get_registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pluginhost.drafting import Switches
     from pluginhost.events import EventType
     from pluginhost.html import Place
-    from pluginhost.loading import Registry
+    from pluginhost.registry import Registry
 
 logger = logging.getLogger("pluginhost")
 

@@ -9,10 +9,10 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as Caution
 from django.db import connections, router
 
-from pluginhost import loading
 from pluginhost.conf import MASKED_NAMES, SECRET_ROUTE_ARGUMENTS, get_settings
 from pluginhost.exceptions import ConfigurationError
 from pluginhost.options import redacted
+from pluginhost.registry import load_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ BEFORE = ("django.middleware.cache.UpdateCacheMiddleware", "django.middleware.gz
 def check_plugins(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:  # noqa: ARG001
     """The setting, each plugin in it, and what each plugin checks itself."""
     try:
-        registry = loading.load_registry()
+        registry = load_registry()
     except ConfigurationError as error:
         return [_message(error)]
     messages: list[CheckMessage] = [_message(error) for error in registry.errors]

@@ -8,19 +8,15 @@ so that one run of the checks shows everything that is wrong.
 from __future__ import annotations
 
 import inspect
-import threading
 import traceback
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import importlib_metadata
 import pluggy
 from django.apps import apps
-from django.core.signals import setting_changed
 
 from pluginhost import __version__, hookspecs
-from pluginhost.conf import Settings, get_settings
-from pluginhost.delivery.runner import Runner
 from pluginhost.dispatch import Implementation, implementations
 from pluginhost.exceptions import ConfigurationError
 from pluginhost.options import LANE_OPTIONS, build, did_you_mean, listing, names, redacted
@@ -48,18 +44,12 @@ class Loaded:
     deliver: Implementation | None
 
 
-@dataclass(eq=False)
-class Registry:
-    """What the setting came to: the plugins in order, the implementations of each hook, and the errors."""
+class Loading(NamedTuple):
+    """What became of the setting: pluggy's manager, the plugins in order, and what could not be loaded."""
 
     manager: pluggy.PluginManager
-    plugins: dict[str, Loaded] = field(default_factory=dict)
-    errors: list[ConfigurationError] = field(default_factory=list)
-    filters: tuple[Implementation, ...] = ()
-    renderers: tuple[Implementation, ...] = ()
-
-    runners: dict[str, Runner] = field(default_factory=dict)
-    """The aliases that events are delivered to."""
+    plugins: dict[str, Loaded]
+    errors: list[ConfigurationError]
 
 
 class _Manager(pluggy.PluginManager):
@@ -77,11 +67,11 @@ def entry_points() -> importlib_metadata.EntryPoints:
     return importlib_metadata.entry_points(group=GROUP)
 
 
-def load(configured: Mapping[str, Mapping[str, Any]]) -> Registry:
+def load(configured: Mapping[str, Mapping[str, Any]]) -> Loading:
     """Load every alias of ``PLUGINHOST["PLUGINS"]``."""
     manager = _Manager("pluginhost")
     manager.add_hookspecs(hookspecs)
-    registry = Registry(manager)
+    errors: list[ConfigurationError] = []
     installed = entry_points() if configured else importlib_metadata.EntryPoints()
     made: dict[str, tuple[Plugin, Any]] = {}
     for alias, given in configured.items():
@@ -89,60 +79,20 @@ def load(configured: Mapping[str, Mapping[str, Any]]) -> Registry:
             made[alias] = _make(alias, given, installed)
         except ConfigurationError as error:
             # The frames below hold the options, secrets and all; error pages and mails show frames.
-            registry.errors.append(error.with_traceback(None))
+            errors.append(error.with_traceback(None))
     # pluggy calls the last one registered first; the order of the setting is the order of calls.
     for plugin, entry_point in reversed(made.values()):
         try:
             _register(manager, plugin, entry_point)
         except ConfigurationError as error:
-            registry.errors.append(error.with_traceback(None))
+            errors.append(error.with_traceback(None))
     by_hook = {hook: implementations(manager, hook) for hook in HOOKS}
-    for alias, (plugin, entry_point) in made.items():
-        if manager.has_plugin(alias):
-            registry.plugins[alias] = _loaded(plugin, entry_point, by_hook)
-    registry.runners = {alias: Runner(loaded) for alias, loaded in registry.plugins.items() if loaded.deliver}
-    registry.filters = by_hook["filter_request"]
-    registry.renderers = by_hook["render_client"]
-    return registry
-
-
-_lock = threading.RLock()
-_current: tuple[Settings, Registry] | None = None
-
-
-def load_registry() -> Registry:
-    """The registry of the settings in force; what could not be loaded is in its errors."""
-    global _current
-    settings = get_settings()
-    if _current is None or _current[0] is not settings:
-        with _lock:
-            if _current is None or _current[0] is not settings:
-                _let_go()
-                _current = settings, load(settings.PLUGINS if settings.ENABLED else {})
-    return _current[1]
-
-
-def _let_go(*, setting: str = "PLUGINHOST", **_: object) -> None:
-    """Close the plugins of settings that are no longer in force."""
-    global _current
-    if setting == "PLUGINHOST" and _current is not None:
-        runners, _current = _current[1].runners, None
-        for runner in runners.values():
-            runner.close()
-
-
-setting_changed.connect(_let_go, dispatch_uid="pluginhost.loading")
-
-
-def get_registry() -> Registry:
-    """The registry of the settings in force. Raises ``ConfigurationError`` if anything could not be loaded."""
-    registry = load_registry()
-    errors = registry.errors
-    if len(errors) > 1:
-        raise ConfigurationError("\n".join(str(error) for error in errors), id=errors[0].id)
-    if errors:  # raised anew: one object that is raised again and again collects the frames of each time
-        raise ConfigurationError(errors[0].message, id=errors[0].id, hint=errors[0].hint) from errors[0].__cause__
-    return registry
+    plugins = {
+        alias: _loaded(plugin, entry_point, by_hook)
+        for alias, (plugin, entry_point) in made.items()
+        if manager.has_plugin(alias)
+    }
+    return Loading(manager, plugins, errors)
 
 
 def _loaded(plugin: Plugin, entry_point: Any, by_hook: Mapping[str, Iterable[Implementation]]) -> Loaded:

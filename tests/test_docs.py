@@ -30,6 +30,7 @@ from pluginhost.delivery.worker import drain
 from pluginhost.drafting import Details
 from pluginhost.management.commands.pluginhost import SUBCOMMANDS
 from pluginhost.plugin import LaneOptions
+from pluginhost.registry import load_registry
 from tests import docs_pages
 from tests.docs_pages import DOCS, ROOT, anchors, blocks, first_cells, headings, links, pages, prose, section
 from tests.docs_project import Project
@@ -310,7 +311,7 @@ def loose(page) -> list:
 def test_each_example_runs(page, settings, installed):
     def configure(given):
         settings.PLUGINHOST = {"STRICT": True, **given, "TEST": {"TRANSPORT": "memory", "STRICT": True}}
-        assert [str(error) for error in loading.load_registry().errors] == []
+        assert [str(error) for error in load_registry().errors] == []
 
     namespace = sample_names()
     configure({"PLUGINS": {"timeseries": {}}})
@@ -365,7 +366,7 @@ def test_each_plugin_of_an_example_loads_and_raises_nothing(page, settings, inst
         for each in mine
     }
     settings.PLUGINHOST = {"PLUGINS": options, "TEST": {"TRANSPORT": "inline", "STRICT": True}}
-    assert [str(error) for error in loading.load_registry().errors] == []
+    assert [str(error) for error in load_registry().errors] == []
     host.track(module.request, "happened", user_id="42")
     host.render(module.request, "head")
     host.render(module.request, "body")

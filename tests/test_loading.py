@@ -12,7 +12,8 @@ from django.test import RequestFactory
 import pluginhost
 from pluginhost import ConfigurationError, host
 from pluginhost.delivery import memory
-from pluginhost.loading import entry_points, load_registry
+from pluginhost.loading import entry_points
+from pluginhost.registry import load_registry
 from tests.flawed import Shape
 from tests.samples import Filter, Recorder
 

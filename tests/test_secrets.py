@@ -18,9 +18,9 @@ from django.test import RequestFactory
 import pluginhost
 from pluginhost import Secret, host
 from pluginhost.conf import get_settings
-from pluginhost.loading import load_registry
 from pluginhost.models import Delivery
 from pluginhost.options import redacted
+from pluginhost.registry import load_registry
 
 PACKAGE = str(Path(pluginhost.__file__).parent)
 

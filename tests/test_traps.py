@@ -9,7 +9,8 @@ from django.test import RequestFactory
 
 from pluginhost import dispatch, hookspecs, host
 from pluginhost.delivery import memory
-from pluginhost.loading import HOOKS, load_registry
+from pluginhost.loading import HOOKS
+from pluginhost.registry import load_registry
 from tests.flawed import Halfway, Lazy
 from tests.samples import Filter, Properties, Recorder
 

@@ -13,7 +13,7 @@ from django.db import transaction
 
 from pluginhost.db import in_transaction
 from pluginhost.delivery.envelopes import VERSION, unpack
-from pluginhost.loading import get_registry
+from pluginhost.registry import get_registry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -195,7 +195,7 @@ def ensure_thread(using: str) -> None:
     with _thread_lock:
         if _thread is not None and _thread[0] == os.getpid() and _thread[1].is_alive():
             return
-        from pluginhost.loading import get_registry
+        from pluginhost.registry import get_registry
 
         worker = Worker(get_registry().runners, using)
         thread = threading.Thread(target=worker.run, name="pluginhost-worker", daemon=True)

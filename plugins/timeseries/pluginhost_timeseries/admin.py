@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin
 
 from pluginhost import ConfigurationError
-from pluginhost.loading import load_registry
+from pluginhost.registry import load_registry
 from pluginhost_timeseries.counters import counter_fields
 from pluginhost_timeseries.models import EventCount, TrackableData, TrackableTimeSeriesData
 from pluginhost_timeseries.plugin import TimeSeries

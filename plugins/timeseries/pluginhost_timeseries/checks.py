@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.core import checks
 from django.db import connections, models, router
 
-from pluginhost.loading import load_registry
+from pluginhost.registry import load_registry
 from pluginhost_timeseries.counters import counter_fields
 from pluginhost_timeseries.plugin import TimeSeries
 from pluginhost_timeseries.sites import site

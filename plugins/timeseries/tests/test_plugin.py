@@ -15,6 +15,7 @@ from django.test.utils import isolate_apps
 import pluginhost_timeseries as trackable
 from pluginhost import host, loading
 from pluginhost.options import build
+from pluginhost.registry import load_registry
 from pluginhost_timeseries import EventCount, site
 from pluginhost_timeseries.plugin import TimeSeries
 from plugins.timeseries.tests.helpers import count, event, plugin
@@ -76,7 +77,7 @@ def test_a_database_that_cannot_return_what_it_inserted_is_an_error(monkeypatch:
 
 def test_two_aliases_in_one_database_are_an_error(settings: SettingsWrapper, installed: None) -> None:
     settings.PLUGINHOST = {"PLUGINS": {"timeseries": {}, "second": {"PLUGIN": "timeseries"}}}
-    registry = loading.load_registry()
+    registry = load_registry()
     assert registry.errors == []
     messages = [message for loaded in registry.plugins.values() for message in loaded.plugin.check()]
     assert ids(messages) == ["E003"]

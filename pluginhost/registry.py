@@ -1,0 +1,85 @@
+"""The plugins in force: loaded once for each value of the setting, and let go when it changes."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from django.core.signals import setting_changed
+
+from pluginhost.conf import Settings, get_settings
+from pluginhost.delivery.runner import Runner
+from pluginhost.dispatch import Implementation, implementations
+from pluginhost.exceptions import ConfigurationError
+from pluginhost.loading import Loaded, load
+
+if TYPE_CHECKING:
+    import pluggy
+
+
+@dataclass(frozen=True, eq=False)
+class Registry:
+    """What the setting came to: the plugins in order, who implements what, and the errors."""
+
+    manager: pluggy.PluginManager
+    plugins: dict[str, Loaded]
+    errors: list[ConfigurationError]
+    filters: tuple[Implementation, ...]
+    renderers: tuple[Implementation, ...]
+    runners: dict[str, Runner]
+    """The aliases that events are delivered to."""
+
+
+def build(settings: Settings) -> Registry:
+    """Load what the setting enables, and prepare the hooks for their calls."""
+    manager, plugins, errors = load(settings.PLUGINS if settings.ENABLED else {})
+    return Registry(
+        manager,
+        plugins,
+        errors,
+        filters=implementations(manager, "filter_request"),
+        renderers=implementations(manager, "render_client"),
+        runners={alias: Runner(loaded) for alias, loaded in plugins.items() if loaded.deliver},
+    )
+
+
+_lock = threading.RLock()
+_current: tuple[Settings, Registry] | None = None
+
+
+def load_registry() -> Registry:
+    """The registry of the settings in force; what could not be loaded is in its errors."""
+    global _current
+    settings = get_settings()
+    current = _current
+    if current is None or current[0] is not settings:
+        with _lock:
+            current = _current
+            if current is None or current[0] is not settings:
+                _let_go()
+                current = _current = settings, build(settings)
+    return current[1]
+
+
+def get_registry() -> Registry:
+    """The registry of the settings in force. Raises ``ConfigurationError`` if anything could not be loaded."""
+    registry = load_registry()
+    errors = registry.errors
+    if len(errors) > 1:
+        raise ConfigurationError("\n".join(str(error) for error in errors), id=errors[0].id)
+    if errors:  # raised anew: one object that is raised again and again collects the frames of each time
+        raise ConfigurationError(errors[0].message, id=errors[0].id, hint=errors[0].hint) from errors[0].__cause__
+    return registry
+
+
+def _let_go(*, setting: str = "PLUGINHOST", **_: object) -> None:
+    """Close the plugins of settings that are no longer in force."""
+    global _current
+    if setting == "PLUGINHOST" and _current is not None:
+        runners, _current = _current[1].runners, None
+        for runner in runners.values():
+            runner.close()
+
+
+setting_changed.connect(_let_go, dispatch_uid="pluginhost.registry")
