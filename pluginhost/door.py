@@ -66,8 +66,6 @@ class _Walk:
             return self.value(path, value.value, depth)
         if isinstance(value, (str, Promise)):
             return self.text(path, exact(path, value))
-        if isinstance(value, bool):
-            return bool(value)
         if isinstance(value, int):
             return self.integer(path, int(value))
         if isinstance(value, float):

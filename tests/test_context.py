@@ -49,12 +49,11 @@ def test_what_is_copied(context_of):
     )
 
 
-def test_without_a_request_there_is_no_context(context_of):
+def test_a_request_made_by_hand_or_none_at_all(context_of):
     assert context_of(None) == Context()
-
-
-def test_a_request_made_by_hand(context_of):
     assert context_of(HttpRequest()) == Context()
+    assert host.page(HttpRequest())
+    assert memory.events[-1].name == "/"
 
 
 def test_the_request_is_not_kept(configure):

@@ -113,7 +113,7 @@ def cycle():
 
 
 def laughs():
-    value = ["ha"] * 10
+    value = [None] * 10
     for _ in range(8):
         value = [value] * 10
     return value

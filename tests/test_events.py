@@ -21,7 +21,7 @@ from django.utils.functional import lazystr
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy, override
 
-from pluginhost import Batch, host
+from pluginhost import Batch, InvalidEvent, host
 from pluginhost.delivery import memory
 from pluginhost.events import new_message_id
 from tests.site.models import Country, Order, Voucher
@@ -35,8 +35,20 @@ class Level(enum.IntEnum):
     HIGH = 3
 
 
+class Whole(int):
+    pass
+
+
+class Broken(float):
+    pass
+
+
 class Pair(enum.Enum):
     BOTH = ("a", 2)
+
+
+class Plain(enum.Enum):
+    PRO = "pro"
 
 
 class Text(str):
@@ -81,6 +93,8 @@ BERLIN = ZoneInfo("Europe/Berlin")
         (Plan.PRO, "pro"),
         (Level.HIGH, 3),
         (Pair.BOTH, ["a", 2]),
+        (Whole(3), 3),
+        (Broken(2.5), 2.5),
         ((1, (2,)), [1, [2]]),
         ({1}, [1]),
         (frozenset({"a"}), ["a"]),
@@ -113,9 +127,10 @@ def test_names_and_ids_may_be_lazy_or_safe_strings(configure, name):
     assert not isinstance(event.name, SafeString)
 
 
-def test_a_name_may_be_an_enum(configure):
+@pytest.mark.parametrize("name", [Plan.PRO, Plain.PRO])
+def test_a_name_may_be_an_enum(configure, name):
     configure(recorder={})
-    assert host.track(None, Plan.PRO)
+    assert host.track(None, name)
     assert memory.events[-1].name == "pro"
 
 
@@ -190,6 +205,20 @@ def test_the_subject_of_a_deferred_or_proxy_instance_is_its_own_model(configure)
     configure(recorder={})
     host.track(None, "something", subject=Special(pk=7))
     assert memory.events[-1].subject.model == "shop.Order"
+
+
+def test_a_composite_key_is_no_subject(configure):
+    class Line(models.Model):
+        pk = models.CompositePrimaryKey("order", "position")
+        order = models.IntegerField()
+        position = models.IntegerField()
+
+        class Meta:
+            app_label = "shop"
+
+    configure(recorder={})
+    with pytest.raises(InvalidEvent, match=r"^subject: has a composite primary key"):
+        host.track(None, "something", subject=Line(order=1, position=2))
 
 
 def test_the_source_may_be_a_user(configure):
