@@ -18,7 +18,6 @@ from pluginhost.registry import get_registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
     from django.http import HttpRequest
     from django.utils.safestring import SafeString
@@ -92,14 +91,14 @@ class Host:
         """Tell the plugins that ``previous_id`` and ``user_id`` (or the source's user) are one person."""
         return self._accept("alias", source, "alias", None, {**details, "user_id": user_id}, previous_id)
 
-    def batch(self, using: str | None = None) -> Batch:
+    def batch(self, using: str | None = None) -> buffer.Block:
         """A block whose events become one envelope and one INSERT at its end.
 
         Also ``async with``. More than 500 events, or 1 MiB of them, become several
         envelopes. Inside a transaction begun within the block, and after a savepoint
         within it, each event is inserted at once, so that a rollback takes it back.
         """
-        return Batch(self, using)
+        return buffer.Block(self.send, lambda: self.database(using))
 
     def render(self, request: HttpRequest, place: Place = "head") -> SafeString:
         """What the plugins add to the page at this place."""
@@ -140,8 +139,8 @@ class Host:
     ) -> str | None:
         return await sync_to_async(self.alias)(source, previous_id, user_id, **details)
 
-    def abatch(self, using: str | None = None) -> Batch:
-        return Batch(self, using)
+    def abatch(self, using: str | None = None) -> buffer.Block:
+        return buffer.Block(self.send, lambda: self.database(using))
 
     async def arender(self, request: HttpRequest, place: Place = "head") -> SafeString:
         return await sync_to_async(self.render)(request, place)
@@ -177,7 +176,7 @@ class Host:
             return None
         if pending is None:
             return None
-        return pending.event.message_id if self._place(pending, self.database(details.get("using"))) else None
+        return pending.event.message_id if self._placed(pending, details.get("using"), settings) else None
 
     def _draft(
         self,
@@ -215,21 +214,31 @@ class Host:
             return None
         return buffer.Pending(lanes, event, encoded, request)
 
+    def _placed(self, pending: buffer.Pending, using: str | None, settings: conf.Settings) -> bool:
+        """Place the event; a database that does not exist, or a router that raises, breaks no page."""
+        try:
+            return self._place(pending, self.database(using))
+        except Exception:
+            counts.count("lost")
+            if settings.STRICT:
+                raise
+            logger.exception("event %s is lost", pending.event.message_id)
+            return False
+
     def _place(self, pending: buffer.Pending, using: str) -> bool:
         """Let the event wait in the innermost block that it may wait in, else send it at once."""
         waiting = buffer.current.get()
-        while waiting is not None and not waiting.accepts(using):
+        while waiting is not None:
+            if waiting.accepts(using) and waiting.add(pending, using):
+                return True
             waiting = waiting.outer
-        if waiting is None:
-            return self.send([pending], using)
-        waiting.add(pending, using)
-        return True
+        return self.send([pending], using)
 
     def send(self, pending: list[buffer.Pending], using: str) -> bool:
         """Seal the events and give them to the transport; False if they are lost."""
         settings = conf.get_settings()
         chosen = transport(settings.TRANSPORT)
-        if not (chosen.uses_database and _in_event_loop()):
+        if not (chosen.uses_database and buffer.in_event_loop()):
             return self._put(chosen, pending, using)
         if settings.STRICT:
             raise AsyncContextError(
@@ -252,37 +261,6 @@ class Host:
         return accepted
 
 
-class Batch:
-    """The block of ``host.batch()``. A block within a block on the same database is part of the outer one."""
-
-    def __init__(self, host: Host, using: str | None) -> None:
-        self._host = host
-        self._using = using
-        self._buffer: buffer.Buffer | None = None
-
-    def __enter__(self) -> None:
-        using = self._host.database(self._using)
-        outer = buffer.current.get()
-        if outer is None or outer.using != using or not outer.accepts(using):
-            self._buffer = buffer.Buffer(self._host.send, using)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._buffer is not None:
-            self._buffer.close()
-
-    async def __aenter__(self) -> None:
-        self.__enter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._buffer is not None:
-            self._buffer.leave()
-            await sync_to_async(self._buffer.flush)()
-
-
 def _lanes(registry: Registry, type_: EventType, answer: filtering.Verdict, switched: Switches) -> tuple[str, ...]:
     """The aliases that an event goes to, in the order of the setting."""
     return tuple(
@@ -292,14 +270,6 @@ def _lanes(registry: Registry, type_: EventType, answer: filtering.Verdict, swit
         and switched.get(alias) is not False
         and filtering.allows(answer, runner.plugin.purpose)
     )
-
-
-def _in_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 #: The host of this process.

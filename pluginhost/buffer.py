@@ -7,10 +7,15 @@ only the database knows what a rollback takes back.
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from contextlib import suppress
 from contextvars import ContextVar
+from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+from asgiref.sync import sync_to_async
 from django.db import connections
 
 from pluginhost import identity
@@ -21,10 +26,13 @@ from pluginhost.events import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
     from django.http import HttpRequest
 
     from pluginhost.events import Event
+
+logger = logging.getLogger("pluginhost")
 
 current: ContextVar[Buffer | None] = ContextVar("pluginhost_buffer", default=None)
 
@@ -40,11 +48,23 @@ class Pending(NamedTuple):
 
     def sealed(self) -> tuple[tuple[str, ...], bytes]:
         """The lanes and the final bytes: a log-in between the call and the seal counts."""
-        if self.request is not None:
-            user_id = identity.resolve(self.request, get_settings())
-            if user_id is not None:
-                return self.lanes, encode(msgspec.structs.replace(self.event, user_id=user_id))
-        return self.lanes, self.encoded
+        try:
+            user_id = identity.resolve(self.request, get_settings()) if self.request is not None else None
+        except Exception:  # the site's session store, say; the event goes without its user
+            logger.exception("event %s: the user could not be found out", self.event.message_id)
+            user_id = None
+        if user_id is None:
+            return self.lanes, self.encoded
+        return self.lanes, encode(msgspec.structs.replace(self.event, user_id=user_id))
+
+
+def in_event_loop() -> bool:
+    """Whether this thread runs an event loop, so that it must not touch the database."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 class Buffer:
@@ -57,8 +77,10 @@ class Buffer:
         """The only database that this buffer is for; None: any, outside of transactions."""
         self._pending: dict[str, list[Pending]] = {}
         self._open = True
+        self._lock = Lock()
+        """A thread that outlives its request may add while the request ends."""
         self._savepoints: int | None = None
-        if using is not None and in_transaction(using):
+        if using is not None and connections[using].in_atomic_block:
             self._savepoints = connections[using].savepoint_state
         self._token = current.set(self)
 
@@ -67,33 +89,91 @@ class Buffer:
 
         Inside a transaction it may if the block began in that transaction, and no
         savepoint was made since: what a savepoint takes back must be in the
-        database by then.
+        database by then. With autocommit off it may not, as nobody says when a
+        transaction ends.
         """
         if not self._open or self.using not in (None, using):
             return False
         if not in_transaction(using):
             return True
-        return self._savepoints is not None and connections[using].savepoint_state == self._savepoints
+        connection = connections[using]
+        return connection.in_atomic_block and connection.savepoint_state == self._savepoints
 
-    def add(self, pending: Pending, using: str) -> None:
-        waiting = self._pending.setdefault(using, [])
-        waiting.append(pending)
-        if len(waiting) == MAX_EVENTS:
+    def add(self, pending: Pending, using: str) -> bool:
+        """Let the event wait; False if the block has ended meanwhile."""
+        with self._lock:
+            if not self._open:
+                return False
+            waiting = self._pending.setdefault(using, [])
+            waiting.append(pending)
+        # In an event loop nothing can be inserted; the end of the block makes several envelopes of it.
+        if len(waiting) == MAX_EVENTS and not in_event_loop():
             self.flush()
+        return True
 
     def __bool__(self) -> bool:
         return bool(self._pending)
 
     def flush(self) -> None:
-        pending, self._pending = self._pending, {}
+        with self._lock:
+            pending, self._pending = self._pending, {}
         for using, waiting in pending.items():
             self._send(waiting, using)
 
     def leave(self) -> None:
         """Take nothing more: what a streamed response tracks later is sent at once."""
-        self._open = False
-        current.reset(self._token)
+        with self._lock:
+            self._open = False
+        # An asynchronous generator that is abandoned ends in another context, where nothing was set.
+        with suppress(ValueError):
+            current.reset(self._token)
 
     def close(self) -> None:
         self.leave()
         self.flush()
+
+    async def aclose(self) -> None:
+        """The same in an event loop. The flush goes on even if the caller is cancelled meanwhile."""
+        self.leave()
+        if self:
+            flush = asyncio.ensure_future(sync_to_async(self.flush)())
+            _flushing.add(flush)
+            flush.add_done_callback(_flushing.discard)
+            await asyncio.shield(flush)
+
+
+#: Keeps flushes alive that nobody waits for any more.
+_flushing: set[asyncio.Future[None]] = set()
+
+
+class Block:
+    """What ``host.batch()`` gives: ``with`` or ``async with``.
+
+    A block within a block on the same database is part of the outer one.
+    """
+
+    def __init__(self, send: Callable[[list[Pending], str], bool], database: Callable[[], str]) -> None:
+        self._send = send
+        self._database = database
+        self._entered: list[Buffer | None] = []
+
+    def __enter__(self) -> None:
+        using = self._database()
+        outer = current.get()
+        joined = outer is not None and outer.using == using and outer.accepts(using)
+        self._entered.append(None if joined else Buffer(self._send, using))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if (entered := self._entered.pop()) is not None:
+            entered.close()
+
+    async def __aenter__(self) -> None:
+        self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if (entered := self._entered.pop()) is not None:
+            await entered.aclose()

@@ -7,6 +7,8 @@ of an event; the lanes catch them, and no view ever sees one.
 
 from __future__ import annotations
 
+import datetime as dt
+import math
 from typing import TYPE_CHECKING
 
 from django.core.exceptions import ImproperlyConfigured
@@ -49,13 +51,14 @@ class DeliveryError(Exception):
 class RetryableError(DeliveryError):
     """Not now, perhaps later: the batch stays and is tried again with a growing delay.
 
-    ``retry_after`` is what the receiver asked for, in seconds; such a wait
-    does not count as an attempt.
+    ``retry_after`` is what the receiver asked for, in seconds (a header's text and
+    a timedelta will do too; what is no time is ignored); such a wait does not count
+    as an attempt.
     """
 
-    def __init__(self, reason: str = "", *, retry_after: float | None = None) -> None:
+    def __init__(self, reason: str = "", *, retry_after: float | str | dt.timedelta | None = None) -> None:
         super().__init__(reason)
-        self.retry_after = retry_after
+        self.retry_after = _seconds(retry_after)
 
 
 class PermanentError(DeliveryError):
@@ -75,8 +78,25 @@ class SkipEvent(DeliveryError):
 
 
 class PartialFailure(DeliveryError):
-    """Some events of a batch failed: ``{message_id: error}``. The others are delivered."""
+    """Some events of a batch failed: ``{message_id: error}``. The others are delivered.
+
+    Raises ``TypeError`` if an error is no exception.
+    """
 
     def __init__(self, errors: Mapping[str, Exception]) -> None:
         super().__init__(f"{len(errors)} events failed")
-        self.errors = dict(errors)
+        self.errors = {str(message_id): error for message_id, error in errors.items()}
+        for error in self.errors.values():
+            if not isinstance(error, Exception):
+                raise TypeError(f"PartialFailure takes {{message_id: exception}}, not a {type(error).__name__}")
+
+
+def _seconds(value: float | str | dt.timedelta | None) -> float | None:
+    """A time to wait in seconds, or None if it is none: it comes from a receiver's header."""
+    if isinstance(value, dt.timedelta):
+        value = value.total_seconds()
+    try:
+        seconds = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return max(seconds, 0.0) if math.isfinite(seconds) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings as django_settings
 from django.core.exceptions import MiddlewareNotUsed
 from django.urls import get_script_prefix
@@ -62,9 +62,7 @@ class TrackerMiddleware:
             response: HttpResponseBase = await self.get_response(request)
             _finish(request, response)
         finally:
-            waiting.leave()
-            if waiting:
-                await sync_to_async(waiting.flush)()
+            await waiting.aclose()
         return response
 
 

@@ -66,6 +66,9 @@ class Delivery(models.Model):
     created = models.DateTimeField(_("created"), db_default=Now())
     due_at = models.DateTimeField(_("due at"), db_default=Now())
     attempts = models.PositiveIntegerField(_("attempts"), default=0)
+    kills = models.PositiveSmallIntegerField(
+        _("kills"), default=0, help_text=_("Workers that died, one after the other, while they held it.")
+    )
     token = models.UUIDField(_("token"), null=True, help_text=_("Of the worker that has claimed it."))
     state = models.CharField(_("state"), max_length=7, choices=State.choices, default=State.WAITING)
     reason = models.TextField(_("reason"), blank=True, default="")

@@ -69,6 +69,14 @@ def merge(payloads: Iterable[bytes]) -> bytes:
 _raw_array = msgspec.json.Decoder(list[msgspec.Raw])
 
 
+def is_sound(payload: bytes, n: int) -> bool:
+    """Whether a payload is an array of so many values, so that it can be merged with others."""
+    try:
+        return len(_raw_array.decode(payload)) == n and payload[:1] == b"[" and payload[-1:] == b"]"
+    except msgspec.DecodeError:
+        return False
+
+
 def _read_v1(payload: bytes) -> list[Stored]:
     return [_read_event(bytes(raw)) for raw in _raw_array.decode(payload)]
 
@@ -85,6 +93,8 @@ _READERS: dict[int, Callable[[bytes], list[Stored]]] = {1: _read_v1}
 
 def unpack(version: int, payload: bytes) -> list[Stored]:
     """The events of a payload. Raises ``ValueError`` if the payload as a whole is damaged."""
+    if version not in _READERS:
+        raise ValueError(f"unknown version {version}")
     try:
         return _READERS[version](payload)
     except msgspec.DecodeError as error:

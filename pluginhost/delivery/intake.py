@@ -11,7 +11,7 @@ from django.db.models.functions import Length
 
 from pluginhost.db import skip_locked, take_write_lock
 from pluginhost.delivery import accounts
-from pluginhost.delivery.envelopes import MAX_BYTES, MAX_EVENTS, VERSION, merge
+from pluginhost.delivery.envelopes import MAX_BYTES, MAX_EVENTS, VERSION, is_sound, merge
 from pluginhost.models import Chunk, Delivery, Envelope
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 #: Envelopes that one transaction takes, at most, and their bytes.
 TAKE = 500
 TAKE_BYTES = 8 * MAX_BYTES
+MAX_ALIAS = 63
 
 
 class Row(NamedTuple):
@@ -72,7 +73,7 @@ def _store(rows: Sequence[Row], using: str) -> None:
     deliveries = []
     accepted: dict[tuple[str, str], int] = defaultdict(int)
     for (version, names), group in groups.items():
-        lanes = names.split(",")
+        lanes = [name[:MAX_ALIAS] for name in names.split(",")]
         for chunk in _chunks(group):
             chunk.save(using=using, force_insert=True)
             deliveries += [Delivery(lane=lane, chunk=chunk, version=version, n=chunk.n) for lane in lanes]
@@ -87,10 +88,14 @@ def _chunks(rows: Sequence[Row]) -> Iterator[Chunk]:
     number, n, size = 0, 0, 0
     numbered = []
     for row in rows:
-        if n and (n + row.n > MAX_EVENTS or size + len(row.payload) > MAX_BYTES):
+        sound = is_sound(row.payload, row.n)
+        if n and (not sound or n + row.n > MAX_EVENTS or size + len(row.payload) > MAX_BYTES):
             number, n, size = number + 1, 0, 0
         n, size = n + row.n, size + len(row.payload)
         numbered.append((number, row))
+        if not sound:  # a chunk of its own: it is dead, and takes no others with it
+            number, n, size = number + 1, 0, 0
     for _, group in groupby(numbered, key=lambda pair: pair[0]):
         members = [row for _, row in group]
-        yield Chunk(n=sum(row.n for row in members), payload=merge(row.payload for row in members))
+        payload = members[0].payload if len(members) == 1 else merge(row.payload for row in members)
+        yield Chunk(n=sum(row.n for row in members), payload=payload)

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from django.db import connections, transaction
-from django.db.models import F
+from django.db.models import Case, F, When
 from django.db.models.functions import Now
 
 from pluginhost.db import skip_locked, take_write_lock
@@ -83,7 +83,8 @@ def claim(runner: Runner, using: str) -> Claim | None:
     due = Delivery.objects.using(using).filter(
         lane=runner.alias, state=Delivery.State.WAITING, due_at__lte=Now(), version__lte=VERSION
     )
-    if not due.exists():  # an idle lane takes no locks
+    # An idle lane takes no locks. In the order of the index: otherwise a deferred backlog is read from end to end.
+    if not due.order_by("due_at", "id").values_list("id")[:1]:
         return None
     connection = connections[using]
     found = Claim(using, runner.alias, lease=max(2 * runner.plugin.timeout, 2.0))
@@ -95,14 +96,20 @@ def claim(runner: Runner, using: str) -> Claim | None:
             .defer("payload")[:LOOK_AT]
         )
         chosen = _up_to(list(rows), runner.batch_size)
-        Delivery.objects.using(using).filter(id__in=[delivery.pk for delivery in chosen]).update(
-            token=found.token, due_at=Now() + timedelta(seconds=found.lease), attempts=F("attempts") + 1
+        for delivery in chosen:
+            delivery.attempts += 1
+            delivery.kills += delivery.token is not None  # whoever held it did not come back
+            found.deliveries[delivery.pk] = delivery
+        found.interrupted = frozenset(delivery.pk for delivery in chosen if delivery.token)
+        mine = Delivery.objects.using(using).filter(id__in=list(found.deliveries))
+        mine.update(
+            token=found.token,
+            due_at=Now() + timedelta(seconds=found.lease),
+            attempts=F("attempts") + 1,
+            kills=Case(When(token=None, then=F("kills")), default=F("kills") + 1),
         )
-    found.interrupted = frozenset(delivery.pk for delivery in chosen if delivery.token)
-    for delivery in chosen:
-        delivery.attempts += 1
-        found.deliveries[delivery.pk] = delivery
-    _read(found)
+        # Within the transaction: what can't be read is then not claimed, and nobody takes us for dead.
+        _read(found)
     return found
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.backends.utils import CursorWrapper
 
     from pluginhost.delivery.envelopes import Envelope
 
@@ -64,12 +65,22 @@ def _insert_in_savepoint(connection: BaseDatabaseWrapper, sql: str, values: Sequ
         try:
             cursor.execute(f"SAVEPOINT pluginhost; {sql}; RELEASE SAVEPOINT pluginhost", values)
         except Exception:
-            # Without the savepoint, the transaction was doomed before we came.
-            try:
-                cursor.execute("ROLLBACK TO SAVEPOINT pluginhost; RELEASE SAVEPOINT pluginhost")
-            except Exception:
-                logger.debug("the transaction was broken before an event was tracked", exc_info=True)
+            # What failed before it reached the server made no savepoint, and to roll back to none dooms as well.
+            if _in_error(connection):
+                _roll_back(cursor)
             raise
+
+
+def _in_error(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the server waits for a rollback (libpq's PQTRANS_INERROR)."""
+    return connection.connection is not None and int(connection.connection.info.transaction_status) == 3
+
+
+def _roll_back(cursor: CursorWrapper) -> None:
+    try:
+        cursor.execute("ROLLBACK TO SAVEPOINT pluginhost; RELEASE SAVEPOINT pluginhost")
+    except Exception:  # there is no such savepoint: the transaction was doomed before we came
+        logger.debug("the transaction was broken before an event was tracked", exc_info=True)
 
 
 @lru_cache(maxsize=64)
@@ -116,10 +127,11 @@ def _again_later(connection: BaseDatabaseWrapper, envelopes: Sequence[Envelope],
 def _again_now(connection: BaseDatabaseWrapper, envelopes: Sequence[Envelope], error: Exception) -> bool:
     """Try again at once if the connection had gone stale; an insert that did arrive is not repeated."""
     logger.error("the outbox refused %s: %s", _describe(envelopes), error)
-    connection.close_if_unusable_or_obsolete()
-    if connection.connection is not None:
-        return False
     try:
+        # A connection that works is the site's: it may hold a cursor, a lock, a temporary table.
+        if connection.connection is None or connection.is_usable():
+            return False
+        connection.close()
         _insert_ignoring(connection, envelopes)
     except Exception:
         logger.exception("the outbox lost %s", _describe(envelopes))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from django.db.models.functions import Now
 
 from pluginhost.db import take_write_lock
@@ -20,14 +21,16 @@ from pluginhost.models import Chunk, Delivery
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from pluginhost.delivery.failures import Failure
     from pluginhost.delivery.lanes import Claim, Item
-    from pluginhost.delivery.runner import Failure
     from pluginhost.plugin import LaneOptions
 
 logger = logging.getLogger("pluginhost.delivery")
 
 #: What a receiver may ask for with Retry-After, at most, in seconds.
 MAX_RETRY_AFTER = 3600.0
+#: Seconds between two attempts to write down an outcome.
+PAUSES = (0.1, 0.5, 2.0)
 
 
 @dataclass
@@ -51,7 +54,24 @@ def delay(lane: LaneOptions, attempts: int, failure: Failure) -> float:
 
 
 def settle(claim: Claim, outcome: Outcome, lane: LaneOptions) -> None:
-    """Write down the outcome. Raises ``LeaseLost``, and writes nothing, if the claim has passed to another worker."""
+    """Write down the outcome. Raises ``LeaseLost``, and writes nothing, if the claim has passed to another worker.
+
+    A database that refuses is asked again: what is not written down is delivered again.
+    """
+    before = {pk: (delivery.done, delivery.attempts) for pk, delivery in claim.deliveries.items()}
+    for pause in PAUSES:
+        try:
+            return _settle(claim, outcome, lane)
+        except OperationalError as error:
+            logger.warning("lane %s: the outcome could not be written, and is tried again: %s", claim.lane, error)
+            for pk, (done, attempts) in before.items():
+                claim.deliveries[pk].done, claim.deliveries[pk].attempts = done, attempts
+            connections[claim.using].close_if_unusable_or_obsolete()
+            time.sleep(pause)
+    return _settle(claim, outcome, lane)
+
+
+def _settle(claim: Claim, outcome: Outcome, lane: LaneOptions) -> None:
     with transaction.atomic(claim.using):
         take_write_lock(connections[claim.using], Delivery)
         held = claim.rows().order_by("id").select_for_update().values_list("id", flat=True)
@@ -82,7 +102,7 @@ def _write_failures(claim: Claim, outcome: Outcome, lane: LaneOptions) -> list[D
         if item.delivery.chunk_id is None and item.delivery.n == 1:
             alone.append(item.delivery)
             changed = {name: getattr(row, name) for name in ("state", "due_at", "attempts", "reason")}
-            claim.rows().filter(id=item.delivery.pk).update(token=None, **changed)
+            claim.rows().filter(id=item.delivery.pk).update(token=None, kills=0, **changed)
         else:
             leaving.append(row)
     Delivery.objects.using(claim.using).bulk_create(leaving)
@@ -126,8 +146,8 @@ def _write_progress(claim: Claim, outcome: Outcome, written: Sequence[Delivery])
             finished.append(delivery)
         else:
             # What moves on is not stuck: its attempts are counted from here.
-            delivery.attempts = 1
-            claim.rows().filter(id=delivery.pk).update(done=delivery.done, attempts=1)
+            delivery.attempts, delivery.kills = 1, 0
+            claim.rows().filter(id=delivery.pk).update(done=delivery.done, attempts=1, kills=0)
     claim.rows().filter(id__in=[delivery.pk for delivery in finished]).delete()
     claim.rows().update(due_at=Now() + timedelta(seconds=claim.lease))
     return finished
@@ -149,6 +169,7 @@ def _defer(claim: Claim, failure: Failure, lane: LaneOptions) -> list[Delivery]:
             due_at=Now() + timedelta(seconds=delay(lane, delivery.attempts, failure)),
             attempts=delivery.attempts - (failure.retry_after is not None),
             reason=failure.reason,
+            kills=0,
             token=None,
         )
     return buried

@@ -7,8 +7,11 @@ import time
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from django.db import Error as DatabaseError
+
+from pluginhost.delivery.attempt import Result
+from pluginhost.delivery.failures import Failure
 from pluginhost.delivery.lanes import LeaseLost, claim
-from pluginhost.delivery.runner import Failure
 from pluginhost.delivery.settling import Outcome, settle
 
 if TYPE_CHECKING:
@@ -21,7 +24,11 @@ logger = logging.getLogger("pluginhost.delivery")
 
 #: An event that was first in its delivery at so many failures leaves it, so that it does not hold up the others.
 HOLDS_UP = 3
+#: After so many workers have died with a delivery in hand, its events are tried one at a time,
+#: and after so many the one that was in hand each time is given up.
+SUSPICIOUS_KILLS, DEADLY_KILLS = 2, 5
 INTERRUPTED = Failure("a worker died while it delivered this; whether it arrived is not known", dead=True)
+DEADLY = Failure("a worker died each time it delivered this", dead=True)
 
 
 def step(runner: Runner, using: str, stopping: Callable[[], bool] = lambda: False) -> Outcome | None:
@@ -32,35 +39,50 @@ def step(runner: Runner, using: str, stopping: Callable[[], bool] = lambda: Fals
     held = claim(runner, using)
     if held is None:
         return None
-    outcome = Outcome(held.items, 0)
     try:
-        for items in _slices(held.items, runner.batch_size):
-            outcome = _attempt(runner, held, items)
-            settle(held, outcome, runner.plugin.lane)
-            if outcome.deferred:
-                return outcome
-            held.interrupted = frozenset()
-            if stopping():
-                break
-        held.release()
+        return _work_off(runner, held, stopping)
     except LeaseLost:
         logger.warning("plugin %s: the lease ran out, and others have taken over", runner.alias)
+    except DatabaseError:
+        raise
+    except Exception as error:
+        # A fault of the host's own. Counted as an attempt, so that it does not go on for ever.
+        logger.error("lane %s: a step failed:\n%s", runner.alias, runner.judge.trace(error))
+        outcome = Outcome(held.items, 0, deferred=Failure(runner.judge.describe(error)))
+        settle(held, outcome, runner.plugin.lane)
+        return outcome
+    return Outcome(held.items, 0)
+
+
+def _work_off(runner: Runner, held: Claim, stopping: Callable[[], bool]) -> Outcome:
+    """Deliver what is claimed, slice by slice."""
+    outcome = Outcome(held.items, 0)
+    careful = any(delivery.kills >= SUSPICIOUS_KILLS for delivery in held.deliveries.values())
+    for items in _slices(held.items, 1 if careful else runner.batch_size):
+        outcome = _attempt(runner, held, items, stopping)
+        settle(held, outcome, runner.plugin.lane)
+        if outcome.deferred:
+            return outcome
+        held.interrupted = frozenset()
+        if stopping():
+            break
+    held.release()
     return outcome
 
 
 def _slices(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
     rest = iter(items)
-    while items := list(islice(rest, size)):
-        yield list(items)
+    while slice_ := list(islice(rest, size)):
+        yield slice_
 
 
-def _attempt(runner: Runner, held: Claim, items: Sequence[Item]) -> Outcome:
+def _attempt(runner: Runner, held: Claim, items: Sequence[Item], stopping: Callable[[], bool]) -> Outcome:
     """Run what can be run, and say what became of each item."""
     refused = {index: failure for index, item in enumerate(items) if (failure := _refusal(runner, held, item))}
     tried = [index for index in range(len(items)) if index not in refused]
     events = [event for index in tried if (event := items[index].stored.event)]
-    result = runner.run(events, attempt=held.attempt, keep=_keeper(held))
-    done = tried[result.done] if result.deferred else len(items)
+    result = runner.run(events, attempt=held.attempt, keep=_keeper(held), stopping=stopping) if events else Result()
+    done = tried[result.done] if result.done < len(events) else len(items)
     outcome = Outcome(
         items,
         done,
@@ -76,10 +98,13 @@ def _attempt(runner: Runner, held: Claim, items: Sequence[Item]) -> Outcome:
 
 
 def _refusal(runner: Runner, held: Claim, item: Item) -> Failure | None:
-    """Why an event is not even tried: it can't be read, or it may have arrived already and must not again."""
+    """Why an event is not even tried: it can't be read, it kills, or it may have arrived already and must not again."""
+    delivery = item.delivery
     if item.stored.event is None:
         return Failure(item.stored.problem, dead=True)
-    if item.delivery.pk in held.interrupted and not runner.resends_uncertain:
+    if delivery.kills >= DEADLY_KILLS and item.position == delivery.done:
+        return DEADLY
+    if delivery.pk in held.interrupted and not runner.judge.resends_uncertain:
         return INTERRUPTED
     return None
 
@@ -98,10 +123,15 @@ def _keeper(held: Claim) -> Callable[[], None]:
 
 
 def _let_go_of_the_first(outcome: Outcome, runner: Runner) -> None:
-    """Give the event that others wait behind a delivery of its own, once it has failed often enough."""
-    if outcome.deferred is None or not runner.one_by_one:
+    """Give the event that others wait behind a delivery of its own, once it has failed often enough.
+
+    A wait that the receiver asked for counts as no attempt, so it is let go at once.
+    """
+    failure = outcome.deferred
+    if failure is None or not runner.one_by_one:
         return
     first = outcome.items[outcome.done]
-    if first.delivery.attempts >= HOLDS_UP and first.position + 1 < first.delivery.n:
-        outcome.failures[outcome.done] = outcome.deferred
+    often = first.delivery.attempts >= HOLDS_UP or failure.retry_after is not None
+    if often and first.position + 1 < first.delivery.n:
+        outcome.failures[outcome.done] = failure
         outcome.done += 1

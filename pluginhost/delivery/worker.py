@@ -15,10 +15,10 @@ import time
 from typing import TYPE_CHECKING
 
 from django.db import Error as DatabaseError
-from django.db import close_old_connections, connections
+from django.db import close_old_connections, connections, reset_queries
 
 from pluginhost.delivery.intake import take
-from pluginhost.delivery.settling import sweep_chunks
+from pluginhost.delivery.settling import MAX_RETRY_AFTER, sweep_chunks
 from pluginhost.delivery.work import step
 
 if TYPE_CHECKING:
@@ -36,8 +36,28 @@ REST_FIRST, REST_LAST = 0.5, 60.0
 SWEEP_EVERY = 3600.0
 #: Seconds beyond its time-out after which a hook is taken to hang.
 GRACE = 5.0
-#: The exit status of a worker that a hanging hook ended.
-HUNG = 70
+#: Seconds that all plugins together have to close.
+SECONDS_TO_CLOSE = 10.0
+#: The exit status of a worker that only a new process can mend.
+UNHEALTHY = 70
+
+
+class Trouble:
+    """Logs that the database refuses once, and that it works again, however long it lasts."""
+
+    def __init__(self, who: str) -> None:
+        self.who = who
+        self.lasting = False
+
+    def begins(self, error: DatabaseError) -> None:
+        if not self.lasting:
+            logger.warning("%s: the database refuses; tried again until it does not: %s", self.who, error)
+        self.lasting = True
+
+    def ends(self) -> None:
+        if self.lasting:
+            logger.warning("%s: the database works again", self.who)
+        self.lasting = False
 
 
 class LaneThread(threading.Thread):
@@ -49,8 +69,8 @@ class LaneThread(threading.Thread):
         self.using = using
         self.stop = stop
         self.wake = threading.Event()
-        self.busy_since: float | None = None
         self.failures = 0
+        self.trouble = Trouble(f"lane {runner.alias}")
 
     def run(self) -> None:
         pause = POLL_FIRST
@@ -68,38 +88,34 @@ class LaneThread(threading.Thread):
 
     def _step(self) -> tuple[bool, float]:
         """One step: whether there was anything to do, and how long to rest."""
-        self.busy_since = time.monotonic()
         try:
             outcome = step(self.runner, self.using, self.stop.is_set)
         except DatabaseError as error:
-            logger.warning("lane %s: the database refused: %s", self.runner.alias, error)
+            self.trouble.begins(error)
             connections[self.using].close()
             return False, self._rest()
-        except Exception:
-            logger.exception("lane %s: a step failed", self.runner.alias)
+        except Exception as error:
+            logger.error("lane %s: a step failed:\n%s", self.runner.alias, self.runner.judge.trace(error))
             return False, self._rest()
         finally:
-            self.busy_since = None
-            close_old_connections()
+            _tidy_up()
+        self.trouble.ends()
         if outcome is None:
             return False, 0.0
         if outcome.deferred is None or outcome.done:
             self.failures = 0
-        if outcome.deferred is None:
-            return True, 0.0
-        return True, self._rest(outcome.deferred.retry_after)
+        return True, 0.0 if outcome.deferred is None else self._rest(outcome.deferred.retry_after)
 
     def _rest(self, asked: float | None = None) -> float:
         """Seconds until the receiver is asked again, whatever else is due: doubled at each failure in a row."""
         self.failures += 1
         doubled = REST_FIRST * 2.0 ** min(self.failures - 1, 20)
-        return max(asked or 0.0, random.uniform(0.5, 1.0) * min(doubled, REST_LAST))  # noqa: S311 - jitter
+        own = random.uniform(0.5, 1.0) * min(doubled, REST_LAST)  # noqa: S311 - jitter
+        return max(min(asked or 0.0, MAX_RETRY_AFTER), own)
 
     def hangs(self) -> bool:
-        """Whether one call of a hook has taken far longer than it may."""
-        since = self.busy_since
-        calls = self.runner.batch_size if self.runner.one_by_one else 1
-        return since is not None and time.monotonic() - since > self.runner.plugin.timeout * calls + GRACE
+        """Whether its call of the plugin has taken far longer than it may."""
+        return self.runner.calling_for(self.ident) > self.runner.plugin.timeout + GRACE
 
 
 class Worker:
@@ -110,6 +126,7 @@ class Worker:
         self.runners = {alias: runners[alias] for alias in chosen}
         self.using = using
         self.threads: list[LaneThread] = []
+        self._trouble = Trouble("intake")
         self._stop = threading.Event()
         self._told_to_end = False
 
@@ -118,7 +135,7 @@ class Worker:
         self._told_to_end = True
 
     def run(self, *, seconds_to_stop: float = 30.0) -> int:
-        """Work until ``end`` is called. Returns an exit status: 0, or 70 if a hook hangs."""
+        """Work until ``end`` is called. Returns an exit status: 0, or 70 if a lane hangs, dies or does not end."""
         for runner in self.runners.values():
             for number in range(runner.plugin.concurrency):
                 thread = LaneThread(runner, self.using, self._stop, number)
@@ -126,8 +143,7 @@ class Worker:
                 self.threads.append(thread)
         status = self._take_until_told()
         self._stop.set()
-        self._join(seconds_to_stop)
-        return status
+        return max(status, self._join(seconds_to_stop))
 
     def _take_until_told(self) -> int:
         pause = POLL_FIRST
@@ -137,50 +153,90 @@ class Worker:
                 pause = POLL_FIRST
                 for thread in self.threads:
                     thread.wake.set()
-                continue
-            if hanging := [thread.runner.alias for thread in self.threads if thread.hangs()]:
-                logger.error("the hook of %s hangs; the worker ends, and the lease will lapse", ", ".join(hanging))
-                return HUNG
+            else:
+                time.sleep(pause)
+                pause = min(pause * 2, POLL_LAST)
+            if self._something_is_wrong():
+                return UNHEALTHY
             if time.monotonic() - swept > SWEEP_EVERY:
                 self._guarded(lambda: sweep_chunks(self.using))
                 swept = time.monotonic()
-            time.sleep(pause)
-            pause = min(pause * 2, POLL_LAST)
         return 0
+
+    def _something_is_wrong(self) -> bool:
+        """Whether a lane hangs or has died. Only a new process mends that, and the leases will lapse."""
+        for thread in self.threads:
+            if thread.hangs():
+                logger.error("the hook of %s hangs; the worker ends", thread.runner.alias)
+                return True
+            if not thread.is_alive():
+                logger.error("lane %s has died; the worker ends", thread.runner.alias)
+                return True
+        return False
 
     def _guarded(self, act: Callable[[], int]) -> int:
         """Do it, and survive a database that is away or busy."""
         try:
-            return act()
+            done = act()
         except DatabaseError as error:
-            logger.warning("the database refused: %s", error)
+            self._trouble.begins(error)
             connections[self.using].close()
             return 0
         finally:
-            close_old_connections()
+            _tidy_up()
+        self._trouble.ends()
+        return done
 
-    def _join(self, seconds: float) -> None:
+    def _join(self, seconds: float) -> int:
+        """Wait for the lanes to end, and close their plugins. Returns 70 if one does not end."""
         for thread in self.threads:
             thread.wake.set()
         end = time.monotonic() + seconds
         for thread in self.threads:
             thread.join(0.0 if thread.hangs() else max(0.0, end - time.monotonic()))
-            if thread.is_alive():
-                logger.error("lane %s did not end in time", thread.runner.alias)
-        for runner in self.runners.values():
-            runner.close()
+        unfinished = {thread.runner.alias for thread in self.threads if thread.is_alive()}
+        if unfinished:
+            logger.error("lanes that did not end in time: %s", ", ".join(sorted(unfinished)))
+        close_all([runner for alias, runner in self.runners.items() if alias not in unfinished])
         connections.close_all()
+        return UNHEALTHY if unfinished else 0
+
+
+def close_all(runners: Iterable[Runner]) -> None:
+    """Let plugins close what they opened; one that hangs at it is left behind."""
+
+    def close() -> None:
+        for runner in runners:
+            runner.close()
+
+    thread = threading.Thread(target=close, name="pluginhost-close", daemon=True)
+    thread.start()
+    thread.join(SECONDS_TO_CLOSE)
+
+
+def _tidy_up() -> None:
+    """Between two batches: no connection outlives its age, and a DEBUG process keeps no list of queries."""
+    close_old_connections()
+    reset_queries()
 
 
 def drain(runners: Mapping[str, Runner], using: str) -> int:
-    """Deliver in this thread until nothing is due any more. Returns how many batches were run."""
+    """Deliver in this thread until nothing is due any more. Returns how many batches were run.
+
+    A lane whose receiver is away is not asked again.
+    """
     batches = 0
+    open_lanes = dict(runners)
     while True:
         worked = take(using)
-        for runner in runners.values():
-            while step(runner, using) is not None:
+        for alias, runner in list(open_lanes.items()):
+            while (outcome := step(runner, using)) is not None:
                 worked += 1
                 batches += 1
+                reset_queries()
+                if outcome.deferred:
+                    del open_lanes[alias]
+                    break
         if not worked:
             return batches
 

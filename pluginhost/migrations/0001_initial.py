@@ -99,6 +99,14 @@ class Migration(migrations.Migration):
                 ),
                 ("attempts", models.PositiveIntegerField(default=0, verbose_name="attempts")),
                 (
+                    "kills",
+                    models.PositiveSmallIntegerField(
+                        default=0,
+                        help_text="Workers that died, one after the other, while they held it.",
+                        verbose_name="kills",
+                    ),
+                ),
+                (
                     "token",
                     models.UUIDField(help_text="Of the worker that has claimed it.", null=True, verbose_name="token"),
                 ),

@@ -49,7 +49,7 @@ def handle(command: BaseCommand, **options: Any) -> None:
     status = worker.run()
     command.stdout.write(f"worker {os.getpid()} has stopped")
     if status:
-        # A hook that hangs holds its thread: only the end of the process ends it.
+        # A call that hangs holds its thread: only the end of the process ends it.
         sys.stdout.flush()
         os._exit(status)
 
