@@ -130,14 +130,14 @@ class _Walk:
     def decimal(self, path: str, value: Decimal) -> int | float:
         if not value.is_finite():
             raise InvalidEvent(path, f"{value} is not a number of JSON")
-        if value == value.to_integral_value() and value.as_tuple().exponent == 0:
+        if value.as_tuple().exponent == 0:
             return self.integer(path, int(value))
         return finite(path, float(value))
 
 
 def _inner(path: str, key: str) -> str:
     """The path of a key, short and printable: it ends up in logs."""
-    return f"{path}.{key}" if len(key) <= 80 and key.isprintable() and key.isascii() else f"{path}.{key!r:.80}"
+    return f"{path}.{key}" if len(key) <= 80 and key.isprintable() else f"{path}.{key!r:.80}"
 
 
 def exact(path: str, value: Any) -> str:
