@@ -249,3 +249,29 @@ def test_options_stand_before_and_behind_the_subcommand(database, configure, wri
     assert capsys.readouterr().out.startswith("{")
     with pytest.raises(CommandError, match="unrecognized arguments: --json"):
         call_command("pluginhost", "worker", "--json")
+
+
+@pytest.mark.mongo
+def test_a_site_s_order_reaches_both_storages_through_a_worker(database, configure, client, mongodb):
+    """The whole way: a transaction, the outbox, a process, MongoDB and the counters; and nothing of a rollback."""
+    import pymongo
+
+    from pluginhost_timeseries import EventCount
+
+    configure("outbox", mongo={"URI": mongodb, "DATABASE": "site"}, timeseries={})
+    with pymongo.MongoClient(mongodb) as connected:
+        connected.drop_database("site")
+        with worker(database):
+            for end_ in ("commit", "rollback", "savepoint", "manual"):
+                assert client.get("/order/", {"end": end_}).status_code == 200
+            wait_until(lambda: accounts.read(database).get("mongo", {}).get("delivered") == 1)
+            wait_until(lambda: nothing_waits(database))
+
+        [document] = connected["site"]["events"].find()
+    assert (document["name"], document["value"]) == ("order paid", 12.5)
+    [count] = EventCount.objects.all()
+    assert (count.name, count.count, count.total) == ("order paid", 1, 12.5)
+    assert {lane: account["accepted"] for lane, account in accounts.read(database).items()} == {
+        "mongo": 1,
+        "timeseries": 1,
+    }
