@@ -56,10 +56,11 @@ def test_other_names_may_be_masked(arrived):
         "Пароль": 1,
         "password": "shown",
         "ping": 1,
+        "***": 1,
     }
     assert arrived(properties, MASKED_NAMES=["Pin", "mother_maiden_name", "пароль"]) == {
         "PIN": MASK, "userPin": MASK, "motherMaidenName": MASK, "пароль": MASK, "Пароль": MASK,
-        "password": "shown", "ping": 1,
+        "password": "shown", "ping": 1, "***": 1,
     }  # fmt: skip
 
 
