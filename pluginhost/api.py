@@ -101,11 +101,16 @@ class Host:
         return buffer.Block(self.send, lambda: self.database(using))
 
     def render(self, request: HttpRequest, place: Place = "head") -> SafeString:
-        """What the plugins add to the page at this place."""
-        settings = conf.get_settings()
-        renderers = self.registry.renderers if settings.ENABLED else ()
-        if not renderers:
+        """What the plugins that the filters let through add to the page at this place."""
+        registry = self.registry
+        if not registry.renderers:
             return html.join(())
+        answer = filtering.verdict(registry.filters, request, None)
+        renderers = tuple(
+            renderer
+            for renderer in registry.renderers
+            if filtering.allows(answer, registry.plugins[renderer.alias].plugin.purpose)
+        )
         page = html.Page(place=place, nonce=html.csp_nonce(request))
         return html.join(dispatch.ask("render_client", renderers, request=request, page=page))
 

@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from django.apps import apps
 from django.core.signals import setting_changed
 
 from pluginhost.conf import Settings, get_settings
@@ -34,6 +35,9 @@ class Registry:
 def build(settings: Settings) -> Registry:
     """Load what the setting enables, and prepare the hooks for their calls."""
     manager, plugins, errors = load(settings.PLUGINS if settings.ENABLED else {})
+    if not apps.is_installed("pluginhost"):
+        hint = 'Add the line "pluginhost" to INSTALLED_APPS, and run migrate.'
+        errors.insert(0, ConfigurationError("INSTALLED_APPS lacks the host.", id="pluginhost.E011", hint=hint))
     return Registry(
         manager,
         plugins,

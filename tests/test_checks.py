@@ -248,3 +248,14 @@ def test_w005_a_list_that_replaces_ours(configure, key):
 
     configure("memory", **{key: [*getattr(conf, key), "salary"]})
     assert run() == []
+
+
+def test_e011_the_host_itself_is_missing(configure, settings):
+    settings.INSTALLED_APPS = [name for name in settings.INSTALLED_APPS if name != "pluginhost"]
+    configure(recorder={})
+
+    with pytest.raises(
+        ImproperlyConfigured, match='INSTALLED_APPS lacks the host. Add the line "pluginhost"'
+    ) as caught:
+        get_wsgi_application()
+    assert caught.value.id == "pluginhost.E011"

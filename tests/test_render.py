@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from pluginhost import host
 from pluginhost.html import csp_nonce
+from tests.samples import Filter
 
 rf = RequestFactory()
 
@@ -105,3 +106,15 @@ def test_the_template_tag_is_for_the_head_by_default_and_gives_a_value(configure
 def test_in_async_code(configure):
     configure(snippet={})
     assert async_to_sync(host.arender)(rf.get("/"), "body") == "<!-- snippet body None -->"
+
+
+@pytest.mark.parametrize(
+    ("answer", "parts"),
+    [(False, []), (frozenset({"marketing"}), ["second"]), (None, ["snippet", "second"])],
+    ids=["nothing", "marketing", "no objection"],
+)
+def test_a_filter_decides_over_the_page_too(configure, monkeypatch, answer, parts):
+    monkeypatch.setattr(Filter, "answer", answer)
+    configure(filter={}, snippet={}, second={"PLUGIN": "snippet", "PURPOSE": "marketing"})
+
+    assert host.render(rf.get("/")) == "\n".join(f"<!-- {alias} head None -->" for alias in parts)
