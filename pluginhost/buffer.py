@@ -67,16 +67,24 @@ def in_event_loop() -> bool:
     return True
 
 
+def _innermost() -> Buffer | None:
+    """The innermost open buffer. An abandoned generator can leave closed ones behind in its consumer's context."""
+    found = current.get()
+    while found is not None and not found.is_open:
+        found = found.outer
+    return found
+
+
 class Buffer:
     """Events of one block. It becomes the innermost one at once, and stops being it in ``leave``."""
 
     def __init__(self, send: Callable[[list[Pending], str], bool], using: str | None = None) -> None:
-        self.outer = current.get()
+        self.outer = _innermost()
         self._send = send
         self.using = using
         """The only database that this buffer is for; None: any, outside of transactions."""
         self._pending: dict[str, list[Pending]] = {}
-        self._open = True
+        self.is_open = True
         self._lock = Lock()
         """A thread that outlives its request may add while the request ends."""
         self._savepoints: int | None = None
@@ -92,7 +100,7 @@ class Buffer:
         database by then. With autocommit off it may not, as nobody says when a
         transaction ends.
         """
-        if not self._open or self.using not in (None, using):
+        if not self.is_open or self.using not in (None, using):
             return False
         if not in_transaction(using):
             return True
@@ -102,7 +110,7 @@ class Buffer:
     def add(self, pending: Pending, using: str) -> bool:
         """Let the event wait; False if the block has ended meanwhile."""
         with self._lock:
-            if not self._open:
+            if not self.is_open:
                 return False
             waiting = self._pending.setdefault(using, [])
             waiting.append(pending)
@@ -123,7 +131,7 @@ class Buffer:
     def leave(self) -> None:
         """Take nothing more: what a streamed response tracks later is sent at once."""
         with self._lock:
-            self._open = False
+            self.is_open = False
         # An asynchronous generator that is abandoned ends in another context, where nothing was set.
         with suppress(ValueError):
             current.reset(self._token)
@@ -158,8 +166,14 @@ class Block:
         self._entered: list[Buffer | None] = []
 
     def __enter__(self) -> None:
-        using = self._database()
-        outer = current.get()
+        try:
+            using = self._database()
+        except Exception:  # a router that raises: each event in the block finds out for itself
+            if get_settings().STRICT:
+                raise
+            self._entered.append(None)
+            return
+        outer = _innermost()
         joined = outer is not None and outer.using == using and outer.accepts(using)
         self._entered.append(None if joined else Buffer(self._send, using))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 import pytest
 from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
@@ -14,6 +12,7 @@ from pluginhost.delivery.worker import drain
 from pluginhost.models import Chunk, Delivery, Envelope
 from tests.samples import Folder, Recorder
 from tests.site.models import Order
+from tests.steps import outbox_renamed
 
 pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 
@@ -21,19 +20,6 @@ pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 def delivered(database: str) -> list[str]:
     drain(host.registry.runners, database)
     return [event.name for event in Recorder.seen.get("recorder", [])]
-
-
-@contextmanager
-def outbox_renamed(database: str):
-    """The site as it is when a migration was forgotten."""
-    connection = connections[database]
-    with connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE pluginhost_envelope RENAME TO elsewhere")
-    try:
-        yield
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("ALTER TABLE elsewhere RENAME TO pluginhost_envelope")
 
 
 def test_a_committed_event_is_delivered_to_every_lane(database, configure, client):
