@@ -92,10 +92,11 @@ def test_a_hook_that_is_set_to_none_is_no_hook(configure):
 def test_one_implementation_that_raises_does_not_stop_the_others(configure, caplog):
     configure(broken={}, filter={}, snippet={}, recorder={}, last={"PLUGIN": "broken"})
 
-    assert host.track(None, "something")
-    html = host.render(RequestFactory().get("/"))
+    request = RequestFactory().get("/")
+    assert host.track(request, "something")
+    html = host.render(request)
 
-    assert len(Filter.asked) == 1
+    assert len(Filter.asked) == 1, "once a request, for events and page together"
     assert html.startswith("<!-- snippet")
     assert [event.name for event in memory.events] == ["something"]
     messages = [record.getMessage() for record in caplog.records]
