@@ -198,7 +198,6 @@ class Host:
         if alias := inside_hook():
             raise InvalidEvent("host", f"called from within a hook of {alias!r}; a lane does not track")
         who = Who(source)
-        masked = settings.MASKED_NAMES
         switched = switches(details.get("plugins"), registry)
         answer = filtering.verdict(registry.filters, who.request, who.user)
         lanes = _lanes(registry, type_, answer, switched)
@@ -209,7 +208,6 @@ class Host:
             properties,
             settings,
             switched,
-            masked,
             previous_id=previous_id,
             details=details,
             wanted=bool(lanes),

@@ -100,7 +100,6 @@ def draft(
     properties: Mapping[str, Any] | None,
     settings: Settings,
     switched: Switches,
-    masked: frozenset[str],
     *,
     previous_id: Any,
     details: Details,
@@ -120,15 +119,15 @@ def draft(
     anonymous_id = door.identifier("anonymous_id", details.get("anonymous_id"))
     if anonymous_id is None and request is not None:
         anonymous_id = identity.anonymous_id(request, settings)
-    using = details.get("using")
-    if using is not None and using not in connections.settings:
-        raise InvalidEvent("using", f"is no database. There are: {listing(connections.settings)}")
+    _check_database(details.get("using"))
     event = Event(
         type=type_,
         name=name,
         message_id=new_message_id() if key is None else keyed_message_id(name, _key(key)),
         timestamp=door.moment("timestamp", details.get("timestamp")),
-        properties=door.properties("traits" if type_ == "identify" else "properties", properties, masked),
+        properties=door.properties(
+            "traits" if type_ == "identify" else "properties", properties, settings.MASKED_NAMES
+        ),
         user_id=user_id,
         anonymous_id=anonymous_id,
         previous_id=door.identifier("previous_id", previous_id),
@@ -146,6 +145,11 @@ def draft(
             event = msgspec.structs.replace(event, anonymous_id=anonymous_id)
             encoded = encode(event)
     return event, encoded, request if user_id is None else None
+
+
+def _check_database(using: Any) -> None:
+    if using is not None and using not in connections.settings:
+        raise InvalidEvent("using", f"is no database. There are: {listing(connections.settings)}")
 
 
 def _key(key: Any) -> str:
