@@ -7,7 +7,7 @@ import uuid
 import pytest
 from django.db import OperationalError
 
-from pluginhost import host
+from pluginhost import PermanentError, host
 from pluginhost.delivery import lanes, settling, work
 from pluginhost.delivery.intake import take
 from pluginhost.delivery.work import step
@@ -225,3 +225,38 @@ def test_a_close_that_fails_shows_no_secret(configure, caplog, monkeypatch):
 
     assert "could not say goodbye with ********" in caplog.text
     assert "s3cr3t-t0ken" not in caplog.text
+
+
+def test_a_sweep_that_fails_after_the_commit_writes_nothing_twice(database, configure, monkeypatch):
+    configure("outbox", folder={})
+    Recorder.act["folder"] = raising(lambda: PermanentError("no"), "bad")
+    track("a", "bad")
+
+    monkeypatch.setattr(settling, "sweep_chunks", refuse)
+    rounds(database, "folder")
+
+    assert account(database, "folder") == {"accepted": 2, "delivered": 1, "dead": 1}
+    assert Delivery.objects.count() == 1
+
+
+def test_a_commit_whose_answer_was_lost_is_not_written_down_twice(database, configure, monkeypatch):
+    configure("outbox", folder={"BATCH_SIZE": 2})
+    Recorder.act["folder"] = raising(lambda: PermanentError("no"), "bad")
+    track("a", "bad", "c", "d", "e")
+    really, tries = settling._settle, []
+
+    def lose_the_first_answer(*arguments):
+        tries.append(arguments)
+        settled = really(*arguments)
+        if len(tries) == 1:
+            raise OperationalError("the connection was lost")
+        return settled
+
+    monkeypatch.setattr(settling, "_settle", lose_the_first_answer)
+    monkeypatch.setattr(settling, "PAUSES", (0.01,))
+    rounds(database, "folder")
+    assert account(database, "folder") == {"accepted": 5, "delivered": 1, "dead": 1, "waiting": 3}
+
+    rounds(database, "folder")
+    assert account(database, "folder") == {"accepted": 5, "delivered": 4, "dead": 1}
+    assert sorted(seen("folder")) == ["a", "c", "d", "e"]

@@ -59,23 +59,33 @@ def settle(claim: Claim, outcome: Outcome, lane: LaneOptions) -> None:
     A database that refuses is asked again: what is not written down is delivered again.
     """
     before = {pk: (delivery.done, delivery.attempts) for pk, delivery in claim.deliveries.items()}
-    for pause in PAUSES:
+    for pause in (*PAUSES, None):
         try:
-            return _settle(claim, outcome, lane)
+            finished = _settle(claim, outcome, lane)
+            break
         except OperationalError as error:
+            if pause is None:
+                raise
             logger.warning("lane %s: the outcome could not be written, and is tried again: %s", claim.lane, error)
             for pk, (done, attempts) in before.items():
                 claim.deliveries[pk].done, claim.deliveries[pk].attempts = done, attempts
             connections[claim.using].close_if_unusable_or_obsolete()
             time.sleep(pause)
-    return _settle(claim, outcome, lane)
+    for delivery in finished:
+        claim.deliveries.pop(delivery.pk, None)
+    try:
+        sweep_chunks(claim.using, [delivery.chunk_id for delivery in finished if delivery.chunk_id])
+    except OperationalError:  # a later sweep finds them
+        logger.debug("lane %s: chunks are left behind", claim.lane, exc_info=True)
 
 
-def _settle(claim: Claim, outcome: Outcome, lane: LaneOptions) -> None:
+def _settle(claim: Claim, outcome: Outcome, lane: LaneOptions) -> list[Delivery]:
+    """One try, in one transaction. Returns the deliveries that are held no more."""
     with transaction.atomic(claim.using):
         take_write_lock(connections[claim.using], Delivery)
-        held = claim.rows().order_by("id").select_for_update().values_list("id", flat=True)
-        if len(held) != len(claim.deliveries):
+        held = dict(claim.rows().order_by("id").select_for_update().values_list("id", "done"))
+        # ``done`` too: a commit whose answer was lost has happened, and must not happen again.
+        if held != {pk: delivery.done for pk, delivery in claim.deliveries.items()}:
             raise LeaseLost
         finished = _write_failures(claim, outcome, lane)
         finished += _write_progress(claim, outcome, finished)
@@ -88,9 +98,7 @@ def _settle(claim: Claim, outcome: Outcome, lane: LaneOptions) -> None:
             },
             claim.using,
         )
-    for delivery in finished:
-        claim.deliveries.pop(delivery.pk, None)
-    sweep_chunks(claim.using, [delivery.chunk_id for delivery in finished if delivery.chunk_id])
+    return finished
 
 
 def _write_failures(claim: Claim, outcome: Outcome, lane: LaneOptions) -> list[Delivery]:
