@@ -57,7 +57,9 @@ def _savepoint(request: HttpRequest, made: Order, using: str) -> None:
 
 
 def _manual(request: HttpRequest, made: Order, using: str) -> None:
-    savepoint = transaction.savepoint(using=using)
+    # Its name since Django 6.1.
+    create = getattr(transaction, "savepoint_create", None) or transaction.savepoint
+    savepoint = create(using=using)
     _commit(request, made, using)
     transaction.savepoint_rollback(savepoint, using=using)
 
