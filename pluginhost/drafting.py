@@ -140,11 +140,18 @@ def draft(
     if len(encoded) > door.MAX_BYTES:
         raise InvalidEvent("event", f"has {len(encoded)} bytes; {door.MAX_BYTES} are allowed")
     if anonymous_id is None and request is not None and wanted:  # last: a refused event gives no cookie
-        anonymous_id = identity.anonymous_id(request, settings, may_make=True)
-        if anonymous_id is not None:
-            event = msgspec.structs.replace(event, anonymous_id=anonymous_id)
-            encoded = encode(event)
+        event, encoded = _with_new_anonymous_id(event, encoded, request, settings)
     return event, encoded, request if user_id is None else None
+
+
+def _with_new_anonymous_id(
+    event: Event, encoded: bytes, request: HttpRequest, settings: Settings
+) -> tuple[Event, bytes]:
+    anonymous_id = identity.anonymous_id(request, settings, may_make=True)
+    if anonymous_id is None:
+        return event, encoded
+    event = msgspec.structs.replace(event, anonymous_id=anonymous_id)
+    return event, encode(event)
 
 
 def _check_database(using: Any) -> None:

@@ -266,9 +266,8 @@ def test_in_autocommit_off_a_batch_inserts_at_once(database, configure):
     assert seen("recorder") == ["kept"]
 
 
-def test_a_router_that_raises_breaks_no_block(configure, monkeypatch):
+def test_a_router_that_raises_breaks_no_block(configure, no_shard):
     configure("outbox", recorder={}, STRICT=False)
-    monkeypatch.setattr(Chosen, "db_for_write", _no_shard)
 
     with host.batch():
         assert host.track(None, "x") is None
@@ -276,10 +275,6 @@ def test_a_router_that_raises_breaks_no_block(configure, monkeypatch):
     configure("outbox", recorder={})
     with pytest.raises(RuntimeError, match="no shard"), host.batch():
         pass
-
-
-def _no_shard(self, model, **hints):
-    raise RuntimeError("no shard")
 
 
 def test_abandoned_blocks_leave_no_chain_behind(configure):

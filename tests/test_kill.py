@@ -66,12 +66,9 @@ def emit(database: str, killer: Killer) -> dict[str, Counter[str]]:
             for _ in range(40):
                 track()
         track()
-        try:
-            with transaction.atomic(using=database):
-                host.track(None, "undone", using=database)
-                raise RuntimeError
-        except RuntimeError:
-            pass
+        with pytest.raises(RuntimeError), transaction.atomic(using=database):
+            host.track(None, "undone", using=database)
+            raise RuntimeError
         wait_until(lambda: killer.kills >= KILLS * number / EVENTS - 1)
     return tracked
 

@@ -47,8 +47,7 @@ class Outbox:
 
 def _insert(connection: BaseDatabaseWrapper, envelopes: Sequence[Envelope], *, inside: bool) -> None:
     values = _values(connection, envelopes)
-    dooms = inside and connection.features.atomic_transactions and connection.vendor == "postgresql"
-    if not dooms:
+    if not (inside and connection.vendor == "postgresql"):  # elsewhere a failed statement dooms no transaction
         with connection.cursor() as cursor:
             cursor.execute(_sql(connection, len(envelopes)), values)
     elif connection.settings_dict["OPTIONS"].get("server_side_binding"):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import suppress
+
 from django.contrib.auth import authenticate, login
 from django.db import connections, transaction
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
@@ -49,11 +51,8 @@ def _rollback(request: HttpRequest, made: Order, using: str) -> None:
 
 
 def _savepoint(request: HttpRequest, made: Order, using: str) -> None:
-    try:
-        with transaction.atomic(using=using):
-            _rollback(request, made, using)
-    except _Undone:
-        pass
+    with suppress(_Undone), transaction.atomic(using=using):
+        _rollback(request, made, using)
 
 
 def _manual(request: HttpRequest, made: Order, using: str) -> None:

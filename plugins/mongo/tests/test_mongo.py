@@ -155,7 +155,13 @@ def insert(error: Exception) -> None:
 
 
 def test_an_existing_document_is_success():
-    insert(bulk_error({"code": 11000, "keyPattern": {"_id": 1}, "errmsg": "E11000"}))
+    again = {"code": 11000, "keyPattern": {"_id": 1}, "errmsg": "E11000"}
+    refused = {"code": 121, "errmsg": "Document failed validation", "op": {"_id": "other"}}
+
+    insert(bulk_error(again))
+    with pytest.raises(PartialFailure) as caught:
+        insert(bulk_error(again, refused))
+    assert list(caught.value.errors) == ["other"]
 
 
 def test_a_unique_index_of_the_project_s_own_is_a_refusal():
