@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -13,8 +14,10 @@ import pytest
 from django.core import checks
 from django.core.asgi import get_asgi_application
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
 from django.core.wsgi import get_wsgi_application
 from django.db import connections
+from django.db.migrations.loader import MigrationLoader
 
 import pluginhost
 from pluginhost import conf
@@ -259,3 +262,10 @@ def test_e011_the_host_itself_is_missing(configure, settings):
     ) as caught:
         get_wsgi_application()
     assert caught.value.id == "pluginhost.E011"
+
+
+@pytest.mark.django_db(databases="__all__")
+def test_the_migrations_of_the_host_are_complete():
+    call_command("makemigrations", "pluginhost", check=True, dry_run=True, stdout=io.StringIO())
+
+    assert MigrationLoader(None).disk_migrations.keys() >= {("pluginhost", "0001_initial")}
