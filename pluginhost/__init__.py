@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         UncertainError,
     )
     from pluginhost.hookspecs import hookimpl
-    from pluginhost.html import Page
+    from pluginhost.html import Page, to_js
     from pluginhost.plugin import Options, Plugin, Secret
 
 __version__ = "0.1.0"
@@ -52,6 +52,7 @@ _HOME = {
     "UncertainError": "exceptions",
     "hookimpl": "hookspecs",
     "host": "api",
+    "to_js": "html",
     "track_event": "decorators",
 }
 
@@ -76,6 +77,7 @@ __all__ = [  # noqa: RUF022 - the version stands apart from the names
     "UncertainError",
     "hookimpl",
     "host",
+    "to_js",
     "track_event",
     "__version__",
 ]

@@ -7,12 +7,13 @@ import logging
 from typing import TYPE_CHECKING, Any, Unpack
 
 from asgiref.sync import sync_to_async
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db import router
 
-from pluginhost import buffer, conf, counts, dispatch, door, filtering, html
+from pluginhost import buffer, client, conf, counts, door, filtering, rendering
 from pluginhost.delivery import inside_hook, transport
 from pluginhost.delivery.envelopes import pack
-from pluginhost.drafting import CommonDetails, Details, Who, draft, switches
+from pluginhost.drafting import ClientDetails, CommonDetails, Details, Who, client_draft, draft, switches
 from pluginhost.exceptions import AsyncContextError, InvalidEvent
 from pluginhost.registry import get_registry
 
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from pluginhost.delivery import Transport
     from pluginhost.drafting import Switches
     from pluginhost.events import EventType
+    from pluginhost.filtering import Verdict
     from pluginhost.html import Place
+    from pluginhost.plugin import Plugin
     from pluginhost.registry import Registry
 
 logger = logging.getLogger("pluginhost")
@@ -100,19 +103,36 @@ class Host:
         """
         return buffer.Block(self.send, lambda: self.database(using))
 
+    def track_client(
+        self,
+        request: HttpRequest,
+        name: str,
+        properties: Mapping[str, Any] | None = None,
+        **details: Unpack[ClientDetails],
+    ) -> str | None:
+        """Let the browser send an event, from this page or the next one that is rendered.
+
+        It waits in the session, at most 20 of them or 2 KB, so it survives a redirect.
+        Each plugin that has a snippet, and that the filters let through now and then,
+        sends it in its own way.
+        """
+        if unknown := details.keys() - ClientDetails.__optional_keys__:
+            raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
+        settings = conf.get_settings()
+        if not settings.ENABLED:
+            return None
+        registry = self.registry
+        try:
+            return _let_wait(settings, registry, request, name, properties, details)
+        except SynchronousOnlyOperation:
+            _refuse(name, AsyncContextError("the session can't be read in an event loop: use atrack_client"), settings)
+        except Exception as error:
+            _refuse(name, error, settings)
+        return None
+
     def render(self, request: HttpRequest, place: Place = "head") -> SafeString:
         """What the plugins that the filters let through add to the page at this place."""
-        registry = self.registry
-        if not registry.renderers:
-            return html.join(())
-        answer = filtering.verdict(registry.filters, request, None)
-        renderers = tuple(
-            renderer
-            for renderer in registry.renderers
-            if filtering.allows(answer, registry.plugins[renderer.alias].plugin.purpose)
-        )
-        page = html.Page(place=place, nonce=html.csp_nonce(request))
-        return html.join(dispatch.ask("render_client", renderers, request=request, page=page))
+        return rendering.render(request, place, self.registry, conf.get_settings())
 
     # --- the same for async code ---
 
@@ -147,6 +167,15 @@ class Host:
     def abatch(self, using: str | None = None) -> buffer.Block:
         return buffer.Block(self.send, lambda: self.database(using))
 
+    async def atrack_client(
+        self,
+        request: HttpRequest,
+        name: str,
+        properties: Mapping[str, Any] | None = None,
+        **details: Unpack[ClientDetails],
+    ) -> str | None:
+        return await sync_to_async(self.track_client)(request, name, properties, **details)
+
     async def arender(self, request: HttpRequest, place: Place = "head") -> SafeString:
         return await sync_to_async(self.render)(request, place)
 
@@ -170,14 +199,7 @@ class Host:
         try:
             pending = self._draft(settings, registry, type_, source, name, properties, details, previous_id)
         except Exception as error:
-            counts.count("invalid")
-            if settings.STRICT and isinstance(error, InvalidEvent):
-                raise
-            # Beside InvalidEvent: a model or a user of the caller's that raises.
-            invalid = error if isinstance(error, InvalidEvent) else InvalidEvent("event", f"raised {door.shown(error)}")
-            if settings.STRICT:
-                raise invalid from error
-            logger.exception("event %s refused: %s", door.shown(name), invalid)
+            _refuse(name, error, settings)
             return None
         if pending is None:
             return None
@@ -201,6 +223,7 @@ class Host:
         switched = switches(details.get("plugins"), registry)
         answer = filtering.verdict(registry.filters, who.request, who.user)
         lanes = _lanes(registry, type_, answer, switched)
+        receivers = [registry.runners[lane].plugin for lane in lanes]
         event, encoded, request = draft(
             who,
             type_,
@@ -210,7 +233,7 @@ class Host:
             switched,
             previous_id=previous_id,
             details=details,
-            wanted=bool(lanes),
+            receivers=receivers,
         )
         if not lanes:
             counts.count("filtered")
@@ -264,15 +287,51 @@ class Host:
         return accepted
 
 
-def _lanes(registry: Registry, type_: EventType, answer: filtering.Verdict, switched: Switches) -> tuple[str, ...]:
+def _lanes(registry: Registry, type_: EventType, answer: Verdict, switched: Switches) -> tuple[str, ...]:
     """The aliases that an event goes to, in the order of the setting."""
-    return tuple(
-        alias
-        for alias, runner in registry.runners.items()
-        if type_ in runner.plugin.event_types
-        and switched.get(alias) is not False
-        and filtering.allows(answer, runner.plugin.purpose)
-    )
+    plugins = (runner.plugin for runner in registry.runners.values())
+    return tuple(plugin.alias for plugin in plugins if _may_have(plugin, type_, answer, switched))
+
+
+def _may_have(plugin: Plugin, type_: EventType, answer: Verdict, switched: Switches) -> bool:
+    return type_ in plugin.event_types and switched.get(plugin.alias) is not False and answer.allows(plugin.purpose)
+
+
+def _let_wait(
+    settings: conf.Settings,
+    registry: Registry,
+    source: Any,
+    name: Any,
+    properties: Mapping[str, Any] | None,
+    details: ClientDetails,
+) -> str | None:
+    """Put an event for the browser into the session. Raises ``InvalidEvent``, and what the session raises."""
+    request = Who(source).request
+    if request is None:
+        raise InvalidEvent("request", f"is of type {type(source).__name__}; it must be a request")
+    switched = switches(details.get("plugins"), registry)
+    answer = filtering.verdict(registry.filters, request, None)
+    plugins = (renderer.plugin for renderer in registry.renderers)
+    aliases = tuple(plugin.alias for plugin in plugins if _may_have(plugin, "track", answer, switched))
+    event, encoded = client_draft(name, properties, settings, switched, details)
+    if not aliases:
+        counts.count("filtered")
+        return None
+    client.keep(request, aliases, encoded)
+    counts.count("accepted")
+    return event.message_id
+
+
+def _refuse(name: Any, error: Exception, settings: conf.Settings) -> None:
+    """Count an event that is none. Raises ``InvalidEvent`` if the project is strict, else logs it."""
+    counts.count("invalid")
+    if settings.STRICT and isinstance(error, (InvalidEvent, AsyncContextError)):
+        raise error
+    # Beside these: a model or a user of the caller's that raises.
+    invalid = error if isinstance(error, InvalidEvent) else InvalidEvent("event", f"raised {door.shown(error)}")
+    if settings.STRICT:
+        raise invalid from error
+    logger.error("event %s refused: %s", door.shown(name), invalid, exc_info=error)
 
 
 #: The host of this process.

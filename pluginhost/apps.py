@@ -10,4 +10,8 @@ class PluginhostConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from pluginhost import checks  # noqa: F401 - importing registers them
+        from django.contrib.auth.signals import user_logged_out
+
+        from pluginhost import checks, identity  # noqa: F401 - importing the checks registers them
+
+        user_logged_out.connect(identity.note_sign_out, dispatch_uid="pluginhost.identity")

@@ -13,15 +13,17 @@ from pluginhost.context import context_of
 from pluginhost.events import Context, Event, encode, keyed_message_id, new_message_id
 from pluginhost.exceptions import InvalidEvent
 from pluginhost.options import did_you_mean, listing
+from pluginhost.plugin import reads_cookies
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from django.db.models import Model
 
     from pluginhost.conf import Settings
     from pluginhost.events import EventType
+    from pluginhost.plugin import Plugin
     from pluginhost.registry import Registry
 
 Switches = dict[str, bool | dict[str, Any]]
@@ -44,6 +46,14 @@ class CommonDetails(TypedDict, total=False):
     """Switches or tunes aliases for this event: ``{"piwik": False, "mongo": {"collection": "signups"}}``."""
     using: str | None
     """The database of the outbox; the router's unless given."""
+
+
+class ClientDetails(TypedDict, total=False):
+    """The keyword arguments of ``track_client``; they mean what they mean for ``track``."""
+
+    key: str | None
+    value: float | None
+    plugins: Mapping[str, Any] | None
 
 
 class Details(CommonDetails, total=False):
@@ -103,18 +113,18 @@ def draft(
     *,
     previous_id: Any,
     details: Details,
-    wanted: bool,
+    receivers: Sequence[Plugin],
 ) -> tuple[Event, bytes, HttpRequest | None]:
     """The event, its bytes, and the request that is to be asked who it is when the envelope is sealed.
 
-    ``wanted``: some plugin is to have the event, so that it may give the visitor an
-    anonymous id. Raises ``InvalidEvent``.
+    ``receivers`` are the plugins that are to have the event: if there are any, it may
+    give the visitor an anonymous id, and the cookies of their providers are read.
+    Raises ``InvalidEvent``.
     """
     request = who.request
     if type_ == "page" and name is None and request is not None:
         name = (_context(request, settings).path or "/")[: door.MAX_NAME]
     name = door.event_name("name", name)
-    key = details.get("key")
     user_id = door.identifier("user_id", details.get("user_id")) or identity.user_id_of(who.user)
     anonymous_id = door.identifier("anonymous_id", details.get("anonymous_id"))
     if anonymous_id is None and request is not None:
@@ -123,7 +133,7 @@ def draft(
     event = Event(
         type=type_,
         name=name,
-        message_id=new_message_id() if key is None else keyed_message_id(name, _key(key)),
+        message_id=_message_id(name, details.get("key")),
         timestamp=door.moment("timestamp", details.get("timestamp")),
         properties=door.properties(
             "traits" if type_ == "identify" else "properties", properties, settings.MASKED_NAMES
@@ -136,22 +146,57 @@ def draft(
         context=Context() if request is None else _context(request, settings),
         plugins=switched,
     )
-    encoded = encode(event)
-    if len(encoded) > door.MAX_BYTES:
-        raise InvalidEvent("event", f"has {len(encoded)} bytes; {door.MAX_BYTES} are allowed")
-    if anonymous_id is None and request is not None and wanted:  # last: a refused event gives no cookie
-        event, encoded = _with_new_anonymous_id(event, encoded, request, settings)
+    encoded = _encoded(event)
+    if request is not None and receivers:  # last: a refused event gives no cookie
+        known_to_browser = _with_ids_of_browser(event, request, settings, receivers)
+        if known_to_browser is not event:
+            event, encoded = known_to_browser, encode(known_to_browser)
     return event, encoded, request if user_id is None else None
 
 
-def _with_new_anonymous_id(
-    event: Event, encoded: bytes, request: HttpRequest, settings: Settings
+def client_draft(
+    name: Any, properties: Mapping[str, Any] | None, settings: Settings, switched: Switches, details: ClientDetails
 ) -> tuple[Event, bytes]:
-    anonymous_id = identity.anonymous_id(request, settings, may_make=True)
-    if anonymous_id is None:
-        return event, encoded
-    event = msgspec.structs.replace(event, anonymous_id=anonymous_id)
-    return event, encode(event)
+    """An event for the browser to send, and its bytes. Who and where is the browser's to know.
+
+    Raises ``InvalidEvent``.
+    """
+    name = door.event_name("name", name)
+    event = Event(
+        type="track",
+        name=name,
+        message_id=_message_id(name, details.get("key")),
+        timestamp=door.moment("timestamp", None),
+        properties=door.properties("properties", properties, settings.MASKED_NAMES),
+        value=door.number("value", details.get("value")),
+        plugins=switched,
+    )
+    return event, _encoded(event)
+
+
+def _encoded(event: Event) -> bytes:
+    encoded = encode(event)
+    if len(encoded) > door.MAX_BYTES:
+        raise InvalidEvent("event", f"has {len(encoded)} bytes; {door.MAX_BYTES} are allowed")
+    return encoded
+
+
+def _with_ids_of_browser(event: Event, request: HttpRequest, settings: Settings, receivers: Sequence[Plugin]) -> Event:
+    """The event with what the browser's cookies say: the host's own first, which is made now if it may be."""
+    changes: dict[str, Any] = {}
+    found = identity.provider_ids(request, [plugin for plugin in receivers if reads_cookies(plugin)])
+    if visitor_ids := {alias: ids.visitor for alias, ids in found.items() if ids.visitor}:
+        changes["visitor_ids"] = visitor_ids
+    if event.anonymous_id is None:
+        made = identity.anonymous_id(request, settings, may_make=True)
+        anonymous_id = made or next((ids.anonymous for ids in found.values() if ids.anonymous), None)
+        if anonymous_id is not None:
+            changes["anonymous_id"] = anonymous_id
+    return msgspec.structs.replace(event, **changes) if changes else event
+
+
+def _message_id(name: str, key: Any) -> str:
+    return new_message_id() if key is None else keyed_message_id(name, _key(key))
 
 
 def _check_database(using: Any) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from datetime import datetime  # noqa: TC003 - msgspec reads the annotations
+from datetime import UTC, datetime
 from os import urandom
 from time import time_ns
 from typing import Any, Literal, overload
@@ -68,6 +68,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     context: Context = Context()
     plugins: dict[str, bool | dict[str, Any]] = {}
     """What the caller switched or tuned for single aliases."""
+    visitor_ids: dict[str, str] = {}
+    """Alias -> the id that its provider's own cookie gave the browser."""
 
     def tuning(self, alias: str) -> dict[str, Any]:
         """What the caller tuned for this alias: ``plugins={"mongo": {"collection": "signups"}}``."""
@@ -116,6 +118,18 @@ def new_message_id() -> str:
 def keyed_message_id(name: str, key: str) -> str:
     """The UUIDv5 of a name and a key: the same thing tracked twice is one thing."""
     return str(uuid.uuid5(KEY_NAMESPACE, f"{name}\0{key}"))
+
+
+def sample_event(name: str = "pluginhost test") -> Event:
+    """An event for trying a plugin out: of now, of nobody in particular, with a message id of its own."""
+    return Event(
+        type="track",
+        name=name,
+        message_id=new_message_id(),
+        timestamp=datetime.now(UTC),
+        properties={"test": True},
+        anonymous_id="pluginhost-test",
+    )
 
 
 encode = msgspec.json.Encoder().encode

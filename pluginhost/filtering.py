@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pluginhost.dispatch import ask
 from pluginhost.identity import known_user
@@ -17,41 +17,55 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("pluginhost.filter")
 
-#: What may pass: None is everything, a frozenset those purposes, False nothing.
-Verdict = frozenset[str] | None | bool
+
+class Verdict(NamedTuple):
+    """What all filters together say."""
+
+    allowed: frozenset[str] | bool = True
+    """True is everything, a frozenset those purposes, False nothing."""
+    objectors: frozenset[str] = frozenset()
+    """The aliases that keep something out."""
+
+    def allows(self, purpose: str) -> bool:
+        """Whether a plugin of this purpose may have it."""
+        return purpose in self.allowed if isinstance(self.allowed, frozenset) else self.allowed
+
+
+NO_OBJECTION = Verdict()
 
 
 def combine(answers: Iterable[Answer]) -> Verdict:
     """The strictest of all answers. An answer of another kind is logged and has no opinion."""
-    allowed: frozenset[str] | None = None
+    allowed: frozenset[str] | bool = True
+    objectors: set[str] = set()
     for alias, value in answers:
         if value is False:
-            return False
+            return Verdict(False, frozenset({*objectors, alias}))
         if isinstance(value, (frozenset, set)):
-            allowed = frozenset(value) if allowed is None else allowed & value
+            allowed = allowed & value if isinstance(allowed, frozenset) else frozenset(value)
+            objectors.add(alias)
         elif value is not None and value is not True:
             logger.error("plugin %s: filter_request gave a %s; it has no opinion", alias, type(value).__name__)
-    return allowed
+    return Verdict(allowed, frozenset(objectors))
 
 
 def verdict(filters: tuple[Implementation, ...], request: HttpRequest | None, user: Any) -> Verdict:
     """Ask all filters, or remember what they said of this request while its user is the same."""
     if not filters:
-        return None
+        return NO_OBJECTION
     if request is None:
         return combine(ask("filter_request", filters, request=None, user=user))
-    user = known_user(request)
-    who = user.__class__, getattr(user, "pk", None)
-    remembered = getattr(request, "_pluginhost_verdict", None)
-    if remembered is None or remembered[0] != who:
-        remembered = (who, combine(ask("filter_request", filters, request=request, user=user)))
-        request._pluginhost_verdict = remembered  # type: ignore[attr-defined]
-    answer: Verdict = remembered[1]
-    return answer
+    remembered: tuple[Any, Verdict] | None = getattr(request, "_pluginhost_verdict", None)
+    for _ in range(2):  # a filter may find out the user, whom the others have not seen then
+        user = known_user(request)
+        who = user.__class__, getattr(user, "pk", None)
+        if remembered is None or remembered[0] != who:
+            remembered = who, combine(ask("filter_request", filters, request=request, user=user))
+            request._pluginhost_verdict = remembered  # type: ignore[attr-defined]
+    assert remembered is not None
+    return remembered[1]
 
 
-def allows(answer: Verdict, purpose: str) -> bool:
-    """Whether a verdict lets a plugin of this purpose through."""
-    if isinstance(answer, frozenset):
-        return purpose in answer
-    return answer is not False
+def forget(request: HttpRequest) -> None:
+    """Ask the filters anew: what they look at has changed during the request, such as a consent."""
+    request.__dict__.pop("_pluginhost_verdict", None)

@@ -7,18 +7,29 @@ has resolved already is looked at, unless the project chose ``IDENTITY: "always"
 
 from __future__ import annotations
 
+import logging
 import re
+import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.conf import settings as django_settings
 from django.contrib.auth import SESSION_KEY
+from django.core.exceptions import SynchronousOnlyOperation
 from django.utils.functional import LazyObject, empty
 
+from pluginhost import door
+from pluginhost.exceptions import InvalidEvent
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from django.http import HttpRequest
 
     from pluginhost.conf import Settings
+    from pluginhost.plugin import Plugin
+
+logger = logging.getLogger("pluginhost.identity")
 
 #: What the host itself writes into its cookie: a UUID without dashes. Anything else there is not ours.
 ANONYMOUS_ID = re.compile(r"[0-9a-f]{32}")
@@ -62,6 +73,32 @@ def resolve(request: HttpRequest, settings: Settings) -> str | None:
     return None
 
 
+def page_user_id(request: HttpRequest) -> str | None:
+    """The id of the user whom a page may name. Reads session and user, unless no session cookie came.
+
+    None also where that is impossible, as for a page that an event loop renders: a
+    page without a name is never wrong.
+    """
+    if known_user(request) is None and django_settings.SESSION_COOKIE_NAME not in request.COOKIES:
+        return None
+    try:
+        return user_id_of(known_user(request) or getattr(request, "user", None))
+    except Exception as error:
+        log_unreadable(error)
+        return None
+
+
+def log_unreadable(error: Exception) -> None:
+    """Say why a page goes without what the session holds."""
+    if isinstance(error, SynchronousOnlyOperation):
+        logger.warning(
+            "the session can't be read in an event loop, so a page is rendered without the visitor and without"
+            " waiting events: use await host.arender(), sync_to_async(render), or await request.auser() before"
+        )
+    else:
+        logger.error("the session could not be read; a page goes without the visitor", exc_info=error)
+
+
 def anonymous_id(request: HttpRequest, settings: Settings, *, may_make: bool = False) -> str | None:
     """The visitor's anonymous id: of the cookie that came, or of the one that the middleware will set.
 
@@ -85,3 +122,48 @@ def allow_new_anonymous_id(request: HttpRequest) -> None:
 def new_anonymous_id(request: HttpRequest) -> str | None:
     """The id that this request's events made, if they did."""
     return getattr(request, "_pluginhost_anonymous_id", "") or None
+
+
+def note_sign_out(*, request: HttpRequest | None, user: Any, **_: Any) -> None:
+    """Receiver of ``user_logged_out``: who uses this browser next is another person, as far as anyone can tell."""
+    if request is not None and user is not None:
+        request._pluginhost_signed_out = str(time.time_ns() // 1_000_000)  # type: ignore[attr-defined]
+
+
+def signed_out(request: HttpRequest) -> str | None:
+    """When this request logged its user out, in Unix milliseconds; None if it did not."""
+    return getattr(request, "_pluginhost_signed_out", None)
+
+
+class ProviderIds(NamedTuple):
+    """What the cookies of one alias's provider say of the browser."""
+
+    anonymous: str | None
+    visitor: str | None
+
+
+def provider_ids(request: HttpRequest, plugins: Iterable[Plugin]) -> Mapping[str, ProviderIds]:
+    """Alias -> ids, read once a request. A plugin that raises, or gives no usable id, gives none."""
+    remembered: dict[str, ProviderIds] = request.__dict__.setdefault("_pluginhost_provider_ids", {})
+    found = {}
+    for plugin in plugins:
+        if plugin.alias not in remembered:
+            remembered[plugin.alias] = _provider_ids(plugin, request)
+        found[plugin.alias] = remembered[plugin.alias]
+    return found
+
+
+def _provider_ids(plugin: Plugin, request: HttpRequest) -> ProviderIds:
+    try:
+        return ProviderIds(_usable(plugin.anonymous_id(request)), _usable(plugin.visitor_id(request)))
+    except Exception as error:
+        logger.error("plugin %s: its cookies could not be read: %s", plugin.alias, type(error).__name__)
+        return ProviderIds(None, None)
+
+
+def _usable(value: Any) -> str | None:
+    """The id, if it is text that every database can store: a browser wrote it."""
+    try:
+        return door.identifier("visitor_id", value) if isinstance(value, str) else None
+    except InvalidEvent:
+        return None

@@ -10,7 +10,7 @@ from django.core.exceptions import MiddlewareNotUsed
 from django.urls import get_script_prefix
 from django.utils.cache import patch_vary_headers
 
-from pluginhost import identity
+from pluginhost import html, identity, rendering
 from pluginhost.api import host
 from pluginhost.buffer import Buffer
 from pluginhost.conf import get_settings
@@ -30,7 +30,8 @@ class TrackerMiddleware:
     Events that are tracked outside of a transaction wait until the response is
     ready and become one envelope. If ``PAGE_VIEWS`` is ``"server"``, each page is
     tracked; if ``ANONYMOUS_COOKIE`` is set, a visitor without that cookie gets one
-    with the first event that some plugin may have.
+    with the first event that some plugin may have. It tells browsers and caches what
+    the plugins' parts of a page mean for them: Vary, private, a log-out.
     """
 
     sync_capable = True
@@ -73,11 +74,16 @@ def _begin(request: HttpRequest) -> Buffer:
 
 def _finish(request: HttpRequest, response: HttpResponseBase) -> None:
     settings = get_settings()
+    if response.streaming and _is_page(response):
+        rendering.expect_more(request, host.registry)
     if settings.PAGE_VIEWS == "server" and is_page_view(request, response, settings):
         host.page(request)
     new_id = identity.new_anonymous_id(request)
     if new_id is not None and settings.ANONYMOUS_COOKIE is not None:
         _set_cookie(request, response, settings.ANONYMOUS_COOKIE, new_id, settings.ANONYMOUS_COOKIE_AGE)
+    if (moment := identity.signed_out(request)) is not None:
+        _sign_out(request, response, moment, settings)
+    rendering.caching_of(request).patch(request, response)
 
 
 def is_page_view(request: HttpRequest, response: HttpResponseBase, settings: Settings) -> bool:
@@ -85,11 +91,15 @@ def is_page_view(request: HttpRequest, response: HttpResponseBase, settings: Set
     return (
         request.method == "GET"
         and response.status_code == 200
-        and response.headers.get("Content-Type", "").startswith("text/html")
+        and _is_page(response)
         and "prefetch" not in request.headers.get("Sec-Purpose", "")
         and not request.path.startswith(_served())
         and not request.path_info.startswith(settings.EXCLUDE_PATHS)
     )
+
+
+def _is_page(response: HttpResponseBase) -> bool:
+    return response.headers.get("Content-Type", "").startswith("text/html")
 
 
 def _served() -> tuple[str, ...]:
@@ -102,3 +112,18 @@ def _set_cookie(request: HttpRequest, response: HttpResponseBase, name: str, val
     """Give the visitor the id that this request's events carry; no shared cache may keep the answer."""
     response.set_cookie(name, value, max_age=age, secure=request.is_secure(), httponly=True, samesite="Lax")
     patch_vary_headers(response, ["Cookie"])
+
+
+def _sign_out(request: HttpRequest, response: HttpResponseBase, moment: str, settings: Settings) -> None:
+    """Let the next page know, cached or not, that somebody else may sit there now; and end the anonymous id."""
+    if any(renderer.plugin.announces_identity for renderer in host.registry.renderers):
+        response.set_cookie(
+            html.SIGNED_OUT_COOKIE,
+            moment,
+            max_age=settings.ANONYMOUS_COOKIE_AGE,
+            domain=django_settings.SESSION_COOKIE_DOMAIN,
+            secure=request.is_secure(),
+            samesite="Lax",
+        )
+    if settings.ANONYMOUS_COOKIE is not None and settings.ANONYMOUS_COOKIE in request.COOKIES:
+        response.delete_cookie(settings.ANONYMOUS_COOKIE, samesite="Lax")

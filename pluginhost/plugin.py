@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
+from pluginhost.events import Batch, sample_event
+
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
+    from django.http import HttpRequest
 
     from pluginhost.events import Event, EventType
 
@@ -114,6 +117,10 @@ class Plugin:
     """The oldest version of the host that this plugin works with."""
     django_app: ClassVar[str | None] = None
     """The line that INSTALLED_APPS needs, for plugins with models."""
+    announces_identity: bool = False
+    """The snippet names the visitor: the host then finds out the user of a page, and varies it by Cookie."""
+    varies_on: frozenset[str] = frozenset({"Cookie"})
+    """The request's headers that ``filter_request`` looks at. Caches keep pages with snippets apart by them."""
 
     def __init__(self, alias: str, options: Any, lane: LaneOptions | None = None) -> None:
         self.alias = alias
@@ -140,6 +147,50 @@ class Plugin:
     def close(self) -> None:
         """Close what ``setup`` opened. Called when the worker ends."""
 
+    def anonymous_id(self, request: HttpRequest) -> str | None:  # noqa: ARG002
+        """The id that the provider's own cookie gives an anonymous browser, or None.
+
+        An event takes it over where neither the caller nor the host's own cookie
+        gives one. Cookies are the visitor's to write: check what they say.
+        """
+        return None
+
+    def visitor_id(self, request: HttpRequest) -> str | None:
+        """What ``event.visitor_ids`` is to hold for this alias: by default the ``anonymous_id``."""
+        return self.anonymous_id(request)
+
+    def screen(self, event: Event) -> bool:  # noqa: ARG002
+        """Whether any plugin may have this event. Asked in the worker, before each lane delivers.
+
+        For filters that need more than a request, such as a list in the database.
+        What is screened out counts as skipped. One that raises has no opinion.
+        """
+        return True
+
+    def send_test(self) -> str:
+        """Deliver one event at once, and say in a sentence or two what the answer means.
+
+        Called by ``manage.py pluginhost send-test ALIAS``, after ``setup``. Raises the
+        delivery errors, which the command explains.
+        """
+        event = sample_event()
+        if hasattr(self, "on_event"):
+            self.on_event(event)
+        else:
+            self.aggregate(Batch([event]))  # type: ignore[attr-defined]
+        return "The plugin took the event."
+
     def wants(self, event: Event) -> bool:
         """Whether the lane hands this event over; what it does not want counts as skipped."""
         return not self.needs_identity or bool(event.user_id or event.anonymous_id)
+
+
+def reads_cookies(plugin: Plugin) -> bool:
+    """Whether the plugin has something to say of a request's cookies."""
+    cls = type(plugin)
+    return cls.anonymous_id is not Plugin.anonymous_id or cls.visitor_id is not Plugin.visitor_id
+
+
+def screens(plugin: Plugin) -> bool:
+    """Whether the plugin wants to be asked about the events of all lanes."""
+    return type(plugin).screen is not Plugin.screen

@@ -14,6 +14,7 @@ from pluginhost.delivery.runner import Runner
 from pluginhost.dispatch import Implementation, implementations
 from pluginhost.exceptions import ConfigurationError
 from pluginhost.loading import Loaded, load
+from pluginhost.plugin import screens
 
 if TYPE_CHECKING:
     import pluggy
@@ -38,13 +39,14 @@ def build(settings: Settings) -> Registry:
     if not apps.is_installed("pluginhost"):
         hint = 'Add the line "pluginhost" to INSTALLED_APPS, and run migrate.'
         errors.insert(0, ConfigurationError("INSTALLED_APPS lacks the host.", id="pluginhost.E011", hint=hint))
+    screeners = tuple(loaded.plugin for loaded in plugins.values() if screens(loaded.plugin))
     return Registry(
         manager,
         plugins,
         errors,
         filters=implementations(manager, "filter_request"),
         renderers=implementations(manager, "render_client"),
-        runners={alias: Runner(loaded) for alias, loaded in plugins.items() if loaded.deliver},
+        runners={alias: Runner(loaded, screeners) for alias, loaded in plugins.items() if loaded.deliver},
     )
 
 

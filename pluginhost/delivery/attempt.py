@@ -74,7 +74,7 @@ class Attempt:
 
     def _wanted(self, index: int) -> bool:
         try:
-            if self.runner.plugin.wants(self.events[index]):
+            if self.runner.wants(self.events[index]):
                 return True
         except RAISED as error:
             self.result.failures[index] = self.runner.judge.judge(error)

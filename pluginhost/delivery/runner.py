@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from pluginhost import delivery
 from pluginhost.delivery.attempt import RAISED, Attempt, Result
 from pluginhost.delivery.failures import Judge
+from pluginhost.options import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from pluginhost.events import Event
     from pluginhost.loading import Loaded
+    from pluginhost.plugin import Plugin
 
 logger = logging.getLogger("pluginhost.delivery")
 
@@ -28,7 +30,9 @@ PATIENCE_TO_CLOSE = 1.0
 class Runner:
     """Calls one plugin's delivery hook. Used by one thread, or by as many as ``concurrency`` says."""
 
-    def __init__(self, loaded: Loaded) -> None:
+    def __init__(self, loaded: Loaded, screeners: tuple[Plugin, ...] = ()) -> None:
+        """``screeners`` are the plugins that are asked whether any lane may have an event."""
+        self._screeners = screeners
         self.plugin = loaded.plugin
         self.alias = loaded.plugin.alias
         self.judge = Judge(loaded.plugin)
@@ -36,6 +40,8 @@ class Runner:
         self._deliver = loaded.deliver
         self._lock = threading.Lock()
         self._prepared_in: int | None = None
+        self._trouble: dict[str, str] = {}
+        """Screener -> what it raised last: the same trouble is told once."""
         self._calls: dict[int, float] = {}
         """Thread -> when its call of the plugin began, by the monotonic clock."""
 
@@ -75,6 +81,20 @@ class Runner:
             return run.result
         finally:
             delivery._hook.reset(token)
+
+    def wants(self, event: Event) -> bool:
+        """Whether the event is handed over. Raises what ``Plugin.wants`` raises."""
+        return all(self._passes(screener, event) for screener in self._screeners) and self.plugin.wants(event)
+
+    def _passes(self, screener: Plugin, event: Event) -> bool:
+        try:
+            return screener.screen(event)
+        except Exception as error:
+            if self._trouble.get(screener.alias) != (trouble := type(error).__name__):
+                self._trouble[screener.alias] = trouble
+                reason = redacted(f"{trouble}: {error}", screener.options)
+                logger.error("plugin %s: screen failed, and has no opinion: %s", screener.alias, reason)
+            return True
 
     def call(self, **argument: Any) -> None:
         """Call the hook once, under watch."""

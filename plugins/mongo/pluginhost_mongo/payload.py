@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 #: MongoDB manual, "Naming Restrictions" (7.0).
 COLLECTION = r"^(?!system\.)[^$\x00]{1,200}$"
 #: What says how an event is delivered, not what happened.
-NOT_STORED = ("message_id", "plugins")
+NOT_STORED = ("message_id", "plugins", "visitor_ids")
 
 
 def document(event: Event) -> dict[str, Any]:

@@ -1,0 +1,138 @@
+"""What the enabled plugins add to one place of one page, and what caches have to know of it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from django.conf import settings as django_settings
+from django.utils.cache import patch_cache_control, patch_vary_headers
+
+from pluginhost import client, counts, dispatch, filtering, html, identity
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
+    from django.utils.safestring import SafeString
+
+    from pluginhost.conf import Settings
+    from pluginhost.dispatch import Implementation
+    from pluginhost.filtering import Verdict
+    from pluginhost.registry import Registry
+
+logger = logging.getLogger("pluginhost.html")
+
+
+@dataclass
+class Caching:
+    """What the headers of a page have to say because of what was rendered into it."""
+
+    vary: set[str] = field(default_factory=set)
+    private: bool = False
+    """The page is for this visitor alone."""
+    _stored_before: bool | None = None
+
+    def keep_from_inner_cache(self, request: HttpRequest) -> None:
+        """Keep a view's own ``cache_page`` from storing the page: it would not see the headers in time.
+
+        The attribute is how Django's cache middleware tells itself what not to store.
+        """
+        if self._stored_before is None and hasattr(request, "_cache_update_cache"):
+            self._stored_before = request._cache_update_cache
+            request._cache_update_cache = False
+
+    def patch(self, request: HttpRequest, response: HttpResponseBase) -> None:
+        """Add the headers. Caches further out see them, and decide by them."""
+        if self._stored_before is not None:
+            request._cache_update_cache = self._stored_before  # type: ignore[attr-defined]
+        if self.vary:
+            patch_vary_headers(response, sorted(self.vary))
+        if self.private:
+            patch_cache_control(response, private=True)
+
+
+def render(request: HttpRequest, place: html.Place, registry: Registry, settings: Settings) -> SafeString:
+    """The parts of the plugins that the filters let through, in the order of the setting."""
+    if not registry.renderers:
+        return html.join(())
+    answer = filtering.verdict(registry.filters, request, None)
+    user_id = None
+    if _announcers(registry, answer):
+        user_id = identity.page_user_id(request)
+        answer = filtering.verdict(registry.filters, request, None)  # the user may just have become known
+    waiting = client.take(request, late=_is_under_way(request))
+    allowed = tuple(i for i in registry.renderers if answer.allows(i.plugin.purpose))
+    _note(request, registry, answer, names=user_id is not None, carries=bool(waiting))
+    nonce = html.csp_nonce(request)
+    parts = []
+    for renderer in allowed:
+        page = html.Page(
+            place=place,
+            nonce=nonce,
+            identity=user_id if renderer.plugin.announces_identity else None,
+            events=tuple(item.event for item in waiting if renderer.alias in item.aliases),
+            counts_view=settings.PAGE_VIEWS == "browser",
+        )
+        parts += _part(renderer, request, page)
+    return html.join(parts)
+
+
+def _part(renderer: Implementation, request: HttpRequest, page: html.Page) -> list[SafeString]:
+    answers = list(dispatch.ask("render_client", (renderer,), request=request, page=page))
+    parts = [answer.value for answer in answers if html.accepted(answer)]
+    if page.events and not parts:
+        counts.count("lost", len(page.events))
+        logger.error("plugin %s: %d waiting events are lost: it rendered nothing", renderer.alias, len(page.events))
+    return parts
+
+
+def _announcers(registry: Registry, answer: Verdict) -> list[Implementation]:
+    return [i for i in registry.renderers if i.plugin.announces_identity and answer.allows(i.plugin.purpose)]
+
+
+def _note(request: HttpRequest, registry: Registry, answer: Verdict, *, names: bool, carries: bool) -> None:
+    """Remember what the headers have to say, for the middleware to say it.
+
+    Nothing may hand a visitor's page to another one. The answer of a filter that
+    looks at the user agent is no reason to keep a copy for each of them: what such
+    a one withheld is for this visitor alone.
+    """
+    caching = caching_of(request)
+    caching.vary |= _headers(registry, answer)
+    withheld = any(i.alias in answer.objectors and "User-Agent" in i.plugin.varies_on for i in registry.filters)
+    caching.private |= names or carries or withheld
+    if caching.vary or caching.private:
+        caching.keep_from_inner_cache(request)
+
+
+def _headers(registry: Registry, answer: Verdict | None) -> set[str]:
+    """The request's headers that a page of these plugins depends on."""
+    headers = {header for i in registry.filters for header in i.plugin.varies_on} - {"User-Agent"}
+    if any(i.plugin.announces_identity for i in registry.renderers) and (
+        answer is None or _announcers(registry, answer)
+    ):
+        headers.add("Cookie")
+    return headers
+
+
+def caching_of(request: HttpRequest) -> Caching:
+    """What is known so far of this request's page."""
+    caching: Caching = request.__dict__.setdefault("_pluginhost_caching", Caching())
+    return caching
+
+
+def _is_under_way(request: HttpRequest) -> bool:
+    return getattr(request, "_pluginhost_under_way", False)
+
+
+def expect_more(request: HttpRequest, registry: Registry) -> None:
+    """Note what a streamed page may still come to hold: its headers go out before it is rendered."""
+    request._pluginhost_under_way = True  # type: ignore[attr-defined]
+    if not registry.renderers:
+        return
+    caching = caching_of(request)
+    caching.vary |= _headers(registry, None)
+    if django_settings.SESSION_COOKIE_NAME in request.COOKIES:
+        caching.private = True
+        caching.vary.add("Cookie")
