@@ -109,9 +109,7 @@ def _note(request: HttpRequest, registry: Registry, answer: Verdict, *, names: b
 def _headers(registry: Registry, answer: Verdict | None) -> set[str]:
     """The request's headers that a page of these plugins depends on."""
     headers = {header for i in registry.filters for header in i.plugin.varies_on} - {"User-Agent"}
-    if any(i.plugin.announces_identity for i in registry.renderers) and (
-        answer is None or _announcers(registry, answer)
-    ):
+    if _announcers(registry, answer or filtering.NO_OBJECTION):
         headers.add("Cookie")
     return headers
 

@@ -67,8 +67,7 @@ class Runner:
         ``keep`` is called between calls of the hook, to keep the claim on them;
         ``stopping`` between single events, to end early.
         """
-        token = delivery._hook.set(self.alias)
-        try:
+        with self._inside():
             try:
                 self._prepare()
             except RAISED as error:
@@ -79,8 +78,12 @@ class Runner:
             else:
                 run.in_batches(keep)
             return run.result
-        finally:
-            delivery._hook.reset(token)
+
+    def send_test(self) -> str:
+        """Let the plugin send its test event. Raises whatever it raises."""
+        with self._inside():
+            self._prepare()
+            return self.plugin.send_test()
 
     def wants(self, event: Event) -> bool:
         """Whether the event is handed over. Raises what ``Plugin.wants`` raises."""
@@ -127,6 +130,15 @@ class Runner:
                 with self._watched():
                     self.plugin.setup()
                 self._prepared_in = os.getpid()
+
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        """What runs here may not track: it is a lane."""
+        token = delivery._hook.set(self.alias)
+        try:
+            yield
+        finally:
+            delivery._hook.reset(token)
 
     @contextmanager
     def _watched(self) -> Iterator[None]:

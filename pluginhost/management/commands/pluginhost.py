@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from pluginhost.management.subcommands import list as list_plugins
-from pluginhost.management.subcommands import worker
+from pluginhost.management.subcommands import send_test, worker
 
 if TYPE_CHECKING:
     from argparse import Action
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 #: Each is a module with ``HELP``, ``add_arguments`` and ``handle``.
-SUBCOMMANDS: dict[str, ModuleType] = {"list": list_plugins, "worker": worker}
+SUBCOMMANDS: dict[str, ModuleType] = {
+    "list": list_plugins,
+    "send-test": send_test,
+    "worker": worker,
+}
 
 
 class Command(BaseCommand):
