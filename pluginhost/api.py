@@ -7,14 +7,13 @@ import logging
 from typing import TYPE_CHECKING, Any, Unpack
 
 from asgiref.sync import sync_to_async
-from django.core.exceptions import SynchronousOnlyOperation
 from django.db import router
 
-from pluginhost import buffer, client, conf, counts, door, filtering, rendering
-from pluginhost.delivery import inside_hook, transport
+from pluginhost import accepting, buffer, conf, counts, rendering
+from pluginhost.delivery import transport
 from pluginhost.delivery.envelopes import pack
-from pluginhost.drafting import ClientDetails, CommonDetails, Details, Who, client_draft, draft, switches
-from pluginhost.exceptions import AsyncContextError, InvalidEvent
+from pluginhost.drafting import ClientDetails, CommonDetails, Details
+from pluginhost.exceptions import AsyncContextError
 from pluginhost.registry import get_registry
 
 if TYPE_CHECKING:
@@ -24,11 +23,8 @@ if TYPE_CHECKING:
     from django.utils.safestring import SafeString
 
     from pluginhost.delivery import Transport
-    from pluginhost.drafting import Switches
     from pluginhost.events import EventType
-    from pluginhost.filtering import Verdict
     from pluginhost.html import Place
-    from pluginhost.plugin import Plugin
     from pluginhost.registry import Registry
 
 logger = logging.getLogger("pluginhost")
@@ -123,11 +119,9 @@ class Host:
             return None
         registry = self.registry
         try:
-            return _let_wait(settings, registry, request, name, properties, details)
-        except SynchronousOnlyOperation:
-            _refuse(name, AsyncContextError("the session can't be read in an event loop: use atrack_client"), settings)
+            return accepting.let_wait(settings, registry, request, name, properties, details)
         except Exception as error:
-            _refuse(name, error, settings)
+            accepting.refuse(name, error, settings)
         return None
 
     def render(self, request: HttpRequest, place: Place = "head") -> SafeString:
@@ -197,48 +191,13 @@ class Host:
             return None
         registry = self.registry
         try:
-            pending = self._draft(settings, registry, type_, source, name, properties, details, previous_id)
+            pending = accepting.draft_event(settings, registry, type_, source, name, properties, details, previous_id)
         except Exception as error:
-            _refuse(name, error, settings)
+            accepting.refuse(name, error, settings)
             return None
         if pending is None:
             return None
         return pending.event.message_id if self._placed(pending, details.get("using"), settings) else None
-
-    def _draft(
-        self,
-        settings: conf.Settings,
-        registry: Registry,
-        type_: EventType,
-        source: Any,
-        name: Any,
-        properties: Mapping[str, Any] | None,
-        details: Details,
-        previous_id: Any,
-    ) -> buffer.Pending | None:
-        """The event with its lanes, or None if no plugin is to have it."""
-        if alias := inside_hook():
-            raise InvalidEvent("host", f"called from within a hook of {alias!r}; a lane does not track")
-        who = Who(source)
-        switched = switches(details.get("plugins"), registry)
-        answer = filtering.verdict(registry.filters, who.request, who.user)
-        lanes = _lanes(registry, type_, answer, switched)
-        receivers = [registry.runners[lane].plugin for lane in lanes]
-        event, encoded, request = draft(
-            who,
-            type_,
-            name,
-            properties,
-            settings,
-            switched,
-            previous_id=previous_id,
-            details=details,
-            receivers=receivers,
-        )
-        if not lanes:
-            counts.count("filtered")
-            return None
-        return buffer.Pending(lanes, event, encoded, request)
 
     def _placed(self, pending: buffer.Pending, using: str | None, settings: conf.Settings) -> bool:
         """Place the event; a database that does not exist, or a router that raises, breaks no page."""
@@ -285,53 +244,6 @@ class Host:
             accepted = False
         counts.count("accepted" if accepted else "lost", len(pending))
         return accepted
-
-
-def _lanes(registry: Registry, type_: EventType, answer: Verdict, switched: Switches) -> tuple[str, ...]:
-    """The aliases that an event goes to, in the order of the setting."""
-    plugins = (runner.plugin for runner in registry.runners.values())
-    return tuple(plugin.alias for plugin in plugins if _may_have(plugin, type_, answer, switched))
-
-
-def _may_have(plugin: Plugin, type_: EventType, answer: Verdict, switched: Switches) -> bool:
-    return type_ in plugin.event_types and switched.get(plugin.alias) is not False and answer.allows(plugin.purpose)
-
-
-def _let_wait(
-    settings: conf.Settings,
-    registry: Registry,
-    source: Any,
-    name: Any,
-    properties: Mapping[str, Any] | None,
-    details: ClientDetails,
-) -> str | None:
-    """Put an event for the browser into the session. Raises ``InvalidEvent``, and what the session raises."""
-    request = Who(source).request
-    if request is None:
-        raise InvalidEvent("request", f"is of type {type(source).__name__}; it must be a request")
-    switched = switches(details.get("plugins"), registry)
-    answer = filtering.verdict(registry.filters, request, None)
-    plugins = (renderer.plugin for renderer in registry.renderers)
-    aliases = tuple(plugin.alias for plugin in plugins if _may_have(plugin, "track", answer, switched))
-    event, encoded = client_draft(name, properties, settings, switched, details)
-    if not aliases:
-        counts.count("filtered")
-        return None
-    client.keep(request, aliases, encoded)
-    counts.count("accepted")
-    return event.message_id
-
-
-def _refuse(name: Any, error: Exception, settings: conf.Settings) -> None:
-    """Count an event that is none. Raises ``InvalidEvent`` if the project is strict, else logs it."""
-    counts.count("invalid")
-    if settings.STRICT and isinstance(error, (InvalidEvent, AsyncContextError)):
-        raise error
-    # Beside these: a model or a user of the caller's that raises.
-    invalid = error if isinstance(error, InvalidEvent) else InvalidEvent("event", f"raised {door.shown(error)}")
-    if settings.STRICT:
-        raise invalid from error
-    logger.error("event %s refused: %s", door.shown(name), invalid, exc_info=error)
 
 
 #: The host of this process.

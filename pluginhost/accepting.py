@@ -1,0 +1,114 @@
+"""What a call of the API comes to: an event and its lanes, one that waits for a page, or a refusal."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import SynchronousOnlyOperation
+
+from pluginhost import client, counts, door, filtering
+from pluginhost.buffer import Pending
+from pluginhost.delivery import inside_hook
+from pluginhost.drafting import Who, client_draft, draft, switches
+from pluginhost.exceptions import AsyncContextError, InvalidEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pluginhost.conf import Settings
+    from pluginhost.drafting import ClientDetails, Details, Switches
+    from pluginhost.events import EventType
+    from pluginhost.filtering import Verdict
+    from pluginhost.plugin import Plugin
+    from pluginhost.registry import Registry
+
+logger = logging.getLogger("pluginhost")
+
+
+def draft_event(
+    settings: Settings,
+    registry: Registry,
+    type_: EventType,
+    source: Any,
+    name: Any,
+    properties: Mapping[str, Any] | None,
+    details: Details,
+    previous_id: Any,
+) -> Pending | None:
+    """The event with its lanes, or None if no plugin is to have it. Raises ``InvalidEvent``."""
+    if alias := inside_hook():
+        raise InvalidEvent("host", f"called from within a hook of {alias!r}; a lane does not track")
+    who = Who(source)
+    switched = switches(details.get("plugins"), registry)
+    answer = filtering.verdict(registry.filters, who.request, who.user)
+    lanes = _lanes(registry, type_, answer, switched)
+    receivers = [registry.runners[lane].plugin for lane in lanes]
+    event, encoded, request = draft(
+        who,
+        type_,
+        name,
+        properties,
+        settings,
+        switched,
+        previous_id=previous_id,
+        details=details,
+        receivers=receivers,
+    )
+    if not lanes:
+        counts.count("filtered")
+        return None
+    return Pending(lanes, event, encoded, request)
+
+
+def _lanes(registry: Registry, type_: EventType, answer: Verdict, switched: Switches) -> tuple[str, ...]:
+    """The aliases that an event goes to, in the order of the setting."""
+    plugins = (runner.plugin for runner in registry.runners.values())
+    return tuple(plugin.alias for plugin in plugins if _may_have(plugin, type_, answer, switched))
+
+
+def _may_have(plugin: Plugin, type_: EventType, answer: Verdict, switched: Switches) -> bool:
+    return type_ in plugin.event_types and switched.get(plugin.alias) is not False and answer.allows(plugin.purpose)
+
+
+def let_wait(
+    settings: Settings,
+    registry: Registry,
+    source: Any,
+    name: Any,
+    properties: Mapping[str, Any] | None,
+    details: ClientDetails,
+) -> str | None:
+    """Put an event for the browser into the session, unless no snippet may have it.
+
+    Raises ``InvalidEvent``, ``AsyncContextError``, and what the session raises.
+    """
+    request = Who(source).request
+    if request is None:
+        raise InvalidEvent("request", f"is of type {type(source).__name__}; it must be a request")
+    switched = switches(details.get("plugins"), registry)
+    answer = filtering.verdict(registry.filters, request, None)
+    plugins = (renderer.plugin for renderer in registry.renderers)
+    aliases = tuple(plugin.alias for plugin in plugins if _may_have(plugin, "track", answer, switched))
+    event, encoded = client_draft(name, properties, settings, switched, details)
+    if not aliases:
+        counts.count("filtered")
+        return None
+    try:
+        client.keep(request, aliases, encoded)
+    except SynchronousOnlyOperation as error:
+        raise AsyncContextError("the session can't be read in an event loop: use atrack_client") from error
+    counts.count("accepted")
+    return event.message_id
+
+
+def refuse(name: Any, error: Exception, settings: Settings) -> None:
+    """Count an event that is none. Raises ``InvalidEvent`` if the project is strict, else logs it."""
+    counts.count("invalid")
+    if settings.STRICT and isinstance(error, (InvalidEvent, AsyncContextError)):
+        raise error
+    # Beside these: a model or a user of the caller's that raises.
+    invalid = error if isinstance(error, InvalidEvent) else InvalidEvent("event", f"raised {door.shown(error)}")
+    if settings.STRICT:
+        raise invalid from error
+    logger.error("event %s refused: %s", door.shown(name), invalid, exc_info=error)
