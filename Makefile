@@ -31,7 +31,7 @@ $(VENV)/.made:
 
 $(VENV)/.host: $(VENV)/.made pyproject.toml $(wildcard plugins/*/pyproject.toml)
 	@echo '==> Installing the host and its plugins from this tree (a minute, once)'
-	@$(PIP) install -e . $(foreach file,$(wildcard plugins/*/pyproject.toml),-e ./$(dir $(file)))
+	@$(PIP) install -e '.[bots]' $(foreach file,$(wildcard plugins/*/pyproject.toml),-e ./$(dir $(file)))
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.host demo/requirements.txt

@@ -11,7 +11,7 @@ from django.db import connections, router
 
 from pluginhost.conf import MASKED_NAMES, SECRET_ROUTE_ARGUMENTS, get_settings
 from pluginhost.exceptions import ConfigurationError
-from pluginhost.options import redacted
+from pluginhost.options import listing, redacted
 from pluginhost.registry import load_registry
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def check_site(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
         return []  # reported by check_plugins
     return [
         *_middleware_messages(),
+        *_snippet_messages(),
         *_privacy_messages(settings),
         *(_sqlite_messages() if settings.TRANSPORT == "outbox" else ()),
     ]
@@ -104,6 +105,17 @@ def _middleware_messages() -> Iterator[CheckMessage]:
                 hint="Move it before: it has to see the headers of the finished response.",
                 id="pluginhost.W002",
             )
+
+
+def _snippet_messages() -> Iterator[CheckMessage]:
+    naming = [i.alias for i in load_registry().renderers if i.plugin.announces_identity]
+    if naming and MIDDLEWARE not in django_settings.MIDDLEWARE:
+        yield Caution(
+            f"The snippet of {listing(naming)} names visitors, but MIDDLEWARE lacks {MIDDLEWARE}.",
+            hint="Add it at the beginning: it tells caches which pages are for one visitor, and the next page of a"
+            " log-out.",
+            id="pluginhost.W006",
+        )
 
 
 def _privacy_messages(settings: Settings) -> Iterator[CheckMessage]:
