@@ -89,7 +89,7 @@ class Kissmetrics:
         second = int(hit.time.timestamp())
         if hit.kind == "event":
             hit.name = self._spellings.setdefault(hit.name.lower(), hit.name)
-            fresh = self._first("event", hit.person, hit.name, second)
+            hit.duplicate = not self._first("event", hit.person, hit.name, second)
         else:
             fresh = [name for name in hit.properties if self._first("property", hit.person, name, second)]
             if left_out := [name for name in hit.properties if name not in fresh]:
@@ -98,10 +98,10 @@ class Kissmetrics:
                 hit.refuse("there is no property")
                 return
             hit.properties = {name: hit.properties[name] for name in fresh}
+            hit.duplicate = not fresh
         self.people.add(hit.person)
-        if not fresh:
+        if hit.duplicate:
             hit.refuse("a duplicate: the same person, name and second")
-            hit.duplicate = True
 
     def _first(self, kind: str, person: str, name: str, second: int) -> bool:
         """Whether this is the first of its kind in that second. Names have no case."""

@@ -144,7 +144,7 @@ def _text(value: Any) -> str:
         return ", ".join(map(_text, value))
     if isinstance(value, dict):
         if "sku" in value:
-            return f"{value['quantity']} × {value['name'] or value['sku']} at {value['price']:g}"
+            return f"{value['quantity']} \N{MULTIPLICATION SIGN} {value['name'] or value['sku']} at {value['price']:g}"
         return ", ".join(f"{name} {_text(part)}" for name, part in value.items() if part != "")
     if value == "":
         return "(empty)"

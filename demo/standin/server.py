@@ -176,7 +176,7 @@ class StandIn:
     def decide(self, provider: str, request: Request, refusal: str = "") -> Answer:
         """Let a provider decide, one request after the other."""
         with self._changed:
-            return {"kissmetrics": self.kissmetrics, "matomo": self.matomo}[provider].answer(request, refusal)
+            return (self.matomo if provider == "matomo" else self.kissmetrics).answer(request, refusal)
 
     def snapshot(self) -> dict[str, Any]:
         """Everything as data, as ``received.json`` shows it."""
