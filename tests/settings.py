@@ -21,6 +21,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.sessions",
     "pluginhost",
+    "pluginhost.builtin.bots",
     "pluginhost_timeseries",
     "tests.site",
 ]
