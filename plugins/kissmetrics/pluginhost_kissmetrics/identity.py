@@ -1,0 +1,77 @@
+"""Who: which ids stand for a person, and what the cookies of KISSmetrics' script say. Pure.
+
+A wrong id is worse than none: what is aliased by mistake stays one person for ever.
+Cookies: KISSmetrics, "Reusing the Identities Set by the JavaScript Library" and
+"Identities" (support.kissmetrics.io, 2026).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pluginhost import Event
+
+#: Characters of an identity (KISSmetrics, "Identities").
+MAX_ID = 255
+#: What programs write for "no one". As an identity each would be one person made of everybody.
+NOBODY = frozenset({"", "0", "anonymous", "nil", "none", "null", "undefined"})
+
+#: The names of the cookies that KISSmetrics' script writes: the anonymous id, and the id that ``identify`` was given.
+ANONYMOUS_COOKIE = "km_ai"
+NAMED_COOKIE = "km_ni"
+
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{20,}={0,2}")
+
+
+def usable(text: str | None) -> str | None:
+    """``text`` without spaces around it, if it can stand for one person, else None.
+
+    One that is too long is none, as two that are cut could become the same.
+    """
+    if text is None or _UNSAFE.search(text):
+        return None
+    text = text.strip()
+    return None if len(text) > MAX_ID or text.lower() in NOBODY else text
+
+
+def person(event: Event, alias: str) -> str | None:
+    """The person of a track, page or identify event: the user, else what the cookies said, else the anonymous id."""
+    for candidate in (event.user_id, event.visitor_ids.get(alias), event.anonymous_id):
+        if found := usable(candidate):
+            return found
+    return None
+
+
+def visitor(cookies: Mapping[str, str]) -> str | None:
+    """Whom KISSmetrics' script takes the browser for: the named id, else the other one, whoever made that."""
+    return named(cookies) or _cookie(cookies, ANONYMOUS_COOKIE)
+
+
+def named(cookies: Mapping[str, str]) -> str | None:
+    """The id that the browser was given by ``identify``."""
+    return _cookie(cookies, NAMED_COOKIE)
+
+
+def anonymous(cookies: Mapping[str, str]) -> str | None:
+    """The id that KISSmetrics' script made for the browser.
+
+    The cookie can also hold an id of the site's: the script puts it there when it is
+    told of a second person. Such a one is no anonymous id. The script's own are
+    base64 of random bytes; numbers, UUIDs, hashes and e-mail addresses do not look
+    like that.
+    """
+    value = _cookie(cookies, ANONYMOUS_COOKIE)
+    if value is None or not _BASE64.fullmatch(value) or value == named(cookies):
+        return None
+    mixed = value != value.lower() and value != value.upper()
+    return value if mixed or value.endswith("=") else None
+
+
+def _cookie(cookies: Mapping[str, str], name: str) -> str | None:
+    return usable(unquote(cookies.get(name, "")))

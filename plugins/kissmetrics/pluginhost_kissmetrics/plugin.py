@@ -1,0 +1,108 @@
+"""The plugin ``kissmetrics``: hooks, on top of options, payload, client and snippet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.core.checks import CheckMessage, Error
+
+import pluginhost
+from pluginhost import hookimpl
+from pluginhost.events import sample_event
+from pluginhost.html import SIGNED_OUT_COOKIE
+from pluginhost_kissmetrics import client, identity, payload, snippet
+from pluginhost_kissmetrics.options import Options as KissmetricsOptions
+from pluginhost_kissmetrics.seconds import Seconds
+
+if TYPE_CHECKING:
+    import requests
+    from django.http import HttpRequest
+    from django.utils.safestring import SafeString
+
+    from pluginhost import Event, Page
+
+
+class Kissmetrics(pluginhost.Plugin):
+    """Records events, sets properties and makes ids one person; names the visitor in the browser."""
+
+    Options = KissmetricsOptions
+
+    options: KissmetricsOptions
+    purpose = "marketing"
+    needs_identity: ClassVar[bool] = True
+    event_types: ClassVar[frozenset[Any]] = frozenset({"track", "identify", "alias"})
+    event_options: ClassVar[frozenset[str]] = frozenset({"value_as"})
+    dedupes: ClassVar[bool] = True
+
+    _session: requests.Session | None = None
+
+    def __init__(self, alias: str, options: KissmetricsOptions, lane: Any = None) -> None:
+        super().__init__(alias, options, lane)
+        self.announces_identity = options.IDENTIFY
+        if options.PAGE_EVENT is not None:
+            self.event_types = self.event_types | {"page"}  # type: ignore[misc] # no other alias is concerned
+        self._seconds = Seconds()
+
+    def check(self) -> list[CheckMessage]:
+        waits = self.options.CONNECT_TIMEOUT + self.options.READ_TIMEOUT
+        if waits < self.timeout:
+            return []
+        return [
+            Error(
+                f"plugin {self.alias}: CONNECT_TIMEOUT and READ_TIMEOUT are {waits:g} s together,"
+                f" not below the lane's TIMEOUT of {self.timeout:g} s.",
+                hint="Lower them, or raise TIMEOUT: a call that takes longer than that ends its worker.",
+                id="pluginhost_kissmetrics.E001",
+            )
+        ]
+
+    def setup(self) -> None:
+        self._session = client.connect(self.concurrency)
+
+    def close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def anonymous_id(self, request: HttpRequest) -> str | None:
+        return None if _may_be_another(request) else identity.anonymous(request.COOKIES)
+
+    def visitor_id(self, request: HttpRequest) -> str | None:
+        return None if _may_be_another(request) else identity.visitor(request.COOKIES)
+
+    def wants(self, event: Event) -> bool:
+        return event.type == "alias" or identity.person(event, self.alias) is not None
+
+    @hookimpl
+    def on_event(self, event: Event) -> None:
+        assert self._session is not None
+        options = self.options
+        call = payload.call(event, self.alias, page_event=options.PAGE_EVENT, value_property=options.VALUE_PROPERTY)
+        second = self._seconds.take(event.message_id, call.person, call.path + call.name, payload.moment(event))
+        client.send(
+            self._session,
+            options.TRACKING_URL + call.path,
+            payload.parameters(call, options.API_KEY.reveal(), second),
+            (options.CONNECT_TIMEOUT, options.READ_TIMEOUT),
+        )
+
+    def send_test(self) -> str:
+        event = sample_event()
+        self.on_event(event)
+        return (
+            f"KISSmetrics answered. It answers the same to everything, even to a wrong API_KEY: look in its reports for"
+            f" the event {event.name!r} of the person {event.anonymous_id!r}. That may take half an hour."
+        )
+
+    @hookimpl
+    def render_client(self, page: Page) -> SafeString | None:
+        return snippet.render(page, self.alias, self.options)
+
+
+def _may_be_another(request: HttpRequest) -> bool:
+    """Whether somebody has signed out here, and the browser still knows a name.
+
+    On the next page the snippet lets KISSmetrics' script forget; until then, or if it
+    never runs, name and anonymous id are those of the one who left.
+    """
+    return SIGNED_OUT_COOKIE in request.COOKIES and identity.NAMED_COOKIE in request.COOKIES

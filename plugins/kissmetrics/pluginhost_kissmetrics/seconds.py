@@ -1,0 +1,45 @@
+"""Keeps apart what happened in the same second.
+
+KISSmetrics drops an event that has the person, the name and the second of another
+one ("Duplicates" in its API documentation). That makes a repeat harmless, and two
+things that did happen one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+#: Calls that one process remembers: some hundred bytes each.
+SIZE = 4096
+
+Slot = tuple[str, str, int]
+
+
+class Seconds:
+    """A bounded memory of which message took which second. Threads may share it."""
+
+    def __init__(self, size: int = SIZE) -> None:
+        self._size = size
+        self._lock = threading.Lock()
+        self._by_message: OrderedDict[str, Slot] = OrderedDict()
+        self._taken: dict[Slot, str] = {}
+
+    def take(self, message_id: str, person: str, name: str, second: int) -> int:
+        """The second for this message: its own, or the next that no other message of this person and name has.
+
+        The same message gets the same second again, as long as it is remembered.
+        """
+        name = name.lower()  # the receiver does not tell "Paid" and "paid" apart
+        with self._lock:
+            if message_id in self._by_message:
+                self._by_message.move_to_end(message_id)
+                return self._by_message[message_id][2]
+            while (person, name, second) in self._taken:
+                second += 1
+            slot = (person, name, second)
+            self._by_message[message_id] = slot
+            self._taken[slot] = message_id
+            if len(self._by_message) > self._size:
+                del self._taken[self._by_message.popitem(last=False)[1]]
+            return second

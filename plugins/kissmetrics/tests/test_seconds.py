@@ -1,0 +1,55 @@
+"""What happened in the same second is kept apart."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from pluginhost_kissmetrics.seconds import Seconds
+
+
+def test_two_occurrences_in_one_second_get_two():
+    seconds = Seconds()
+
+    assert [seconds.take(f"m{n}", "7", "Paid", 100) for n in range(3)] == [100, 101, 102]
+    assert seconds.take("m3", "7", "Paid", 101) == 103
+
+
+def test_a_repeat_gets_the_same_second_again():
+    seconds = Seconds()
+    first = [seconds.take(message, "7", "Paid", 100) for message in ("a", "b", "c")]
+
+    assert [seconds.take(message, "7", "Paid", 100) for message in ("c", "a", "b")] == [first[2], first[0], first[1]]
+
+
+def test_others_are_not_concerned():
+    seconds = Seconds()
+    seconds.take("a", "7", "Paid", 100)
+
+    assert seconds.take("b", "8", "Paid", 100) == 100
+    assert seconds.take("c", "7", "Shipped", 100) == 100
+    assert seconds.take("d", "7", "Paid", 99) == 99
+
+
+def test_names_in_capitals_are_the_same_names():
+    seconds = Seconds()
+
+    assert [seconds.take("a", "7", "Paid", 100), seconds.take("b", "7", "PAID", 100)] == [100, 101]
+
+
+def test_the_memory_is_bounded_and_forgets_the_oldest():
+    seconds = Seconds(size=2)
+    assert seconds.take("a", "7", "Paid", 100) == 100
+    assert seconds.take("b", "7", "Paid", 100) == 101
+    assert seconds.take("a", "7", "Paid", 100) == 100  # used again, so b is now the oldest
+    assert seconds.take("c", "7", "Paid", 100) == 102
+
+    assert seconds.take("d", "7", "Paid", 101) == 101, "b is forgotten, its second is free"
+    assert len(seconds._by_message) == len(seconds._taken) == 2
+
+
+def test_threads_never_share_a_second():
+    seconds = Seconds()
+    with ThreadPoolExecutor(8) as pool:
+        taken = list(pool.map(lambda n: seconds.take(str(n), "7", "Paid", 100), range(400)))
+
+    assert sorted(taken) == list(range(100, 500))
