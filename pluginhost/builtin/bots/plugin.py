@@ -89,7 +89,7 @@ class Bots(pluginhost.Plugin):
 
     def _judge(self, user_agent: str) -> bool:
         if not user_agent.strip():
-            return self.options.EMPTY
+            return bool(self.options.EMPTY)
         if found(self._allowed, user_agent):
             return False
         known: bool = is_crawler(user_agent)
