@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import sys
 
+import msgspec
 import pytest
 from django.core import checks
 from django.core.management import call_command
@@ -14,6 +17,9 @@ from django.test.utils import CaptureQueriesContext
 from pluginhost import ConfigurationError, host
 from pluginhost.builtin.bots.browsers import BROWSERS
 from pluginhost.builtin.bots.models import Robot
+from pluginhost.builtin.bots.plugin import Bots
+from pluginhost.builtin.consent import Consent
+from tests.docs_pages import DOCS, section
 from tests.samples import Recorder
 
 rf = RequestFactory()
@@ -294,3 +300,18 @@ class TestListOfTheAdmin:
         assert len(queries) == 0
         assert delivered() == [FIREFOX]
         assert checks.run_checks(tags=["pluginhost"]) == []
+
+
+# --- the page ---
+
+
+@pytest.mark.parametrize(("plugin", "page"), [(Bots, "robots"), (Consent, "consent")], ids=["bots", "consent"])
+def test_each_option_is_documented_with_its_default(plugin, page):
+    text = section(DOCS / "howto" / f"{page}.md", "Options")
+    documented = dict(re.findall(r"^\| `([A-Z_]+)` \| `(.+?)` \|", text, re.MULTILINE))
+    defaults = plugin.Options()
+    assert list(documented) == [field.name for field in msgspec.structs.fields(plugin.Options)]
+    for name, written in documented.items():
+        default = getattr(defaults, name)
+        value = set() if written == "set()" else ast.literal_eval(written)
+        assert (name, type(default)(value) if isinstance(value, (list, set)) else value) == (name, default)
