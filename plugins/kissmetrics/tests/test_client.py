@@ -244,7 +244,7 @@ def test_without_an_answer_it_is_tried_again(session, receiver, fault, reason, c
 
     told = "".join(traceback.format_exception(raised.value)) + caplog.text
     assert raised.value.__context__ is None, "it would tell the URL"
-    assert KEY not in told.replace(f'KEY = "{KEY}"', "")
+    assert KEY not in told
     assert "bob" not in told
     assert "pro " not in told
 
