@@ -22,6 +22,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "pluginhost",
     "pluginhost.builtin.bots",
+    "pluginhost.builtin.journal",
     "pluginhost_timeseries",
     "tests.site",
 ]

@@ -1,0 +1,1 @@
+"""Keeps each event in a table of the project's own database, and joins anonymous ones to who logged in."""

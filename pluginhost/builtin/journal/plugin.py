@@ -1,0 +1,126 @@
+"""The plugin ``journal``: its options, and the hook that writes.
+
+Models are imported within functions: the host imports this module before it
+checks that INSTALLED_APPS has the app, and then says which line is missing.
+"""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import msgspec
+from django.db import Error, InterfaceError, OperationalError, router
+from django.urls import NoReverseMatch, reverse
+
+import pluginhost
+from pluginhost import Batch, PartialFailure, RetryableError, SkipEvent, hookimpl
+from pluginhost.events import EventType, sample_event
+
+if TYPE_CHECKING:
+    from django.core.checks import CheckMessage
+
+    from pluginhost import Event
+
+logger = logging.getLogger("pluginhost.delivery")
+
+#: Seconds between two looks for what is older than ``KEEP_DAYS``, in one process.
+PRUNE_EVERY = 3600.0
+ALL_TYPES: frozenset[EventType] = frozenset({"track", "page", "identify", "alias"})
+
+
+class Journal(pluginhost.Plugin):
+    """Keeps each event in the project's own database, once, and gives anonymous ones the user who logged in later."""
+
+    class Options(pluginhost.Options):
+        KEEP_DAYS: Annotated[int, msgspec.Meta(ge=1, le=36500)] | None = None
+        """Entries of events that happened longer ago are deleted; None: never."""
+        TYPES: Annotated[frozenset[EventType], msgspec.Meta(min_length=1)] = ALL_TYPES
+        """The types of event that are kept; others are skipped."""
+        DATABASE: str | None = None
+        """The database that is written to; the router's unless given."""
+        ADMIN: bool = True
+        """Whether the Django admin shows the entries."""
+
+    options: Options
+    purpose = "analytics"
+    personal_data = True
+    event_types: ClassVar[frozenset[EventType]] = ALL_TYPES
+    dedupes = True
+    django_app: ClassVar[str | None] = "pluginhost.builtin.journal"
+
+    _prune_at = 0.0
+    """When to look for old entries, by the monotonic clock."""
+    _behind = True
+    """Whether entries may be left to be joined; at first, of a process that was killed."""
+
+    @property
+    def database(self) -> str:
+        """The alias of the database that is written to."""
+        from pluginhost.builtin.journal.models import Entry
+
+        return self.options.DATABASE or router.db_for_write(Entry)
+
+    def check(self) -> list[CheckMessage]:
+        from pluginhost.builtin.journal.checks import check_alias
+
+        return check_alias(self)
+
+    def wants(self, event: Event) -> bool:
+        return event.type in self.options.TYPES
+
+    @hookimpl
+    def aggregate(self, batch: Batch) -> None:
+        """Write an entry for each event that has none, and join what can be joined."""
+        from pluginhost.builtin.journal.storing import store
+
+        begun = monotonic()
+        using = self.database
+        try:
+            failures, done = store(batch, using)
+        except (OperationalError, InterfaceError) as error:
+            raise RetryableError(first_line(error)) from error
+        self._behind |= not done
+        self._keep_house(using, begun + self.timeout / 2)
+        if failures:
+            raise PartialFailure(failures)
+
+    def send_test(self) -> str:
+        event = sample_event()
+        if not self.wants(event):
+            raise SkipEvent(f"TYPES leaves out events of the type {event.type!r}")
+        self.aggregate(Batch([event]))
+        return self._where(event.message_id)
+
+    def _keep_house(self, using: str, until: float) -> None:
+        """Join what is left, and now and then delete what is old. That this fails is no failure of the batch."""
+        from pluginhost.builtin.journal.joining import catch_up
+        from pluginhost.builtin.journal.retention import prune
+
+        try:
+            while self._behind and monotonic() < until:
+                self._behind = catch_up(using)
+            if self.options.KEEP_DAYS is not None and monotonic() >= self._prune_at:
+                self._prune_at = monotonic() + PRUNE_EVERY
+                if prune(self.options.KEEP_DAYS, using):
+                    self._prune_at = 0.0
+        except Error:
+            logger.warning("plugin %s: could not join or delete old entries", self.alias, exc_info=True)
+
+    def _where(self, message_id: str) -> str:
+        """Where to look at the entry of this event."""
+        from pluginhost.builtin.journal.models import Entry
+
+        entry = Entry.objects.using(self.database).get(message_id=message_id)
+        table = f"The table {Entry._meta.db_table} of the database {self.database!r} has entry {entry.pk} now"
+        try:
+            url = reverse("admin:pluginhost_journal_entry_change", args=[entry.pk])
+        except NoReverseMatch:
+            return f"{table}. It stays there."
+        return f"{table}, and the admin shows it at {url}. It stays there."
+
+
+def first_line(error: Exception) -> str:
+    """What the database said, without the lines that quote rows."""
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
