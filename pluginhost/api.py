@@ -237,12 +237,17 @@ class Host:
         return True
 
     def _put(self, chosen: Transport, pending: list[buffer.Pending], using: str) -> bool:
+        sealed = [parts for item in pending if (parts := item.sealed()).lanes]
+        if filtered := len(pending) - len(sealed):
+            counts.count("filtered", filtered)
+        if not sealed:
+            return False
         try:
-            accepted = chosen.put(pack(item.sealed() for item in pending), using)
+            accepted = chosen.put(pack(sealed), using)
         except Exception:
-            logger.exception("%d events are lost: they could not be handed over", len(pending))
+            logger.exception("%d events are lost: they could not be handed over", len(sealed))
             accepted = False
-        counts.count("accepted" if accepted else "lost", len(pending))
+        counts.count("accepted" if accepted else "lost", len(sealed))
         return accepted
 
 

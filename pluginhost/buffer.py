@@ -18,11 +18,12 @@ import msgspec
 from asgiref.sync import sync_to_async
 from django.db import connections
 
-from pluginhost import identity
+from pluginhost import filtering, identity
 from pluginhost.conf import get_settings
 from pluginhost.db import in_transaction
 from pluginhost.delivery.envelopes import MAX_EVENTS
 from pluginhost.events import encode
+from pluginhost.registry import get_registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +38,13 @@ logger = logging.getLogger("pluginhost")
 current: ContextVar[Buffer | None] = ContextVar("pluginhost_buffer", default=None)
 
 
+class Sealed(NamedTuple):
+    """What of an event is stored."""
+
+    lanes: tuple[str, ...]
+    encoded: bytes
+
+
 class Pending(NamedTuple):
     """An accepted event that is not sealed yet."""
 
@@ -46,16 +54,27 @@ class Pending(NamedTuple):
     request: HttpRequest | None
     """Asked who it is when the envelope is sealed; None if that is settled."""
 
-    def sealed(self) -> tuple[tuple[str, ...], bytes]:
-        """The lanes and the final bytes: a log-in between the call and the seal counts."""
+    def sealed(self) -> Sealed:
+        """The lanes and the final bytes: a log-in between the call and the seal counts.
+
+        The filters are asked about the user who has become known, so that there may be
+        no lane left.
+        """
         try:
             user_id = identity.resolve(self.request, get_settings()) if self.request is not None else None
         except Exception:  # the site's session store, say; the event goes without its user
             logger.exception("event %s: the user could not be found out", self.event.message_id)
             user_id = None
         if user_id is None:
-            return self.lanes, self.encoded
-        return self.lanes, encode(msgspec.structs.replace(self.event, user_id=user_id))
+            return Sealed(self.lanes, self.encoded)
+        return Sealed(self._lanes_still_allowed(), encode(msgspec.structs.replace(self.event, user_id=user_id)))
+
+    def _lanes_still_allowed(self) -> tuple[str, ...]:
+        registry = get_registry()
+        if not registry.filters:
+            return self.lanes
+        answer = filtering.verdict(registry.filters, self.request, None)
+        return tuple(lane for lane in self.lanes if answer.allows(registry.runners[lane].plugin.purpose))
 
 
 def in_event_loop() -> bool:

@@ -170,7 +170,7 @@ def _import(where: str, entry_point: Any) -> Any:
         raise ConfigurationError(
             f"{where}: {entry_point.value} could not be imported: {type(error).__name__}: {error}.",
             id="pluginhost.E003",
-            hint="The package is installed, but broken or incomplete.",
+            hint="The package is installed, but broken, or something that it needs is missing.",
         ) from error
 
 

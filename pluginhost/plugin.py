@@ -101,7 +101,7 @@ class Plugin:
     """Whether what is delivered may name or describe a person."""
     needs_identity: ClassVar[bool] = False
     """Events without a person are skipped."""
-    event_types: ClassVar[frozenset[EventType]] = frozenset({"track", "page"})
+    event_types: frozenset[EventType] = frozenset({"track", "page"})
     """The types of event that this plugin is for."""
     event_options: ClassVar[frozenset[str]] = frozenset()
     """What a caller may tune for one event: ``plugins={alias: {option: value}}``."""
@@ -182,7 +182,7 @@ class Plugin:
 
     def wants(self, event: Event) -> bool:
         """Whether the lane hands this event over; what it does not want counts as skipped."""
-        return not self.needs_identity or bool(event.user_id or event.anonymous_id)
+        return not self.needs_identity or bool(event.user_id or event.anonymous_id or event.visitor_ids.get(self.alias))
 
 
 def reads_cookies(plugin: Plugin) -> bool:

@@ -38,7 +38,7 @@ class Project:
         self.servers: list[subprocess.Popen] = []
         self.port = 0
         self.output = ""
-        for package in ("mongo", "timeseries"):
+        for package in ("kissmetrics", "mongo", "piwik", "timeseries"):
             if find_spec(f"pluginhost_{package}") is None or not _is_installed(f"pluginhost-{package}"):
                 self.install(ROOT / "plugins" / package)
 

@@ -24,6 +24,7 @@ from pluginhost import conf
 from pluginhost.checks import MIDDLEWARE
 from tests.flawed import Leaky
 from tests.routers import Chosen
+from tests.samples import Snippet
 
 ROOT = Path(pluginhost.__file__).parent.parent
 
@@ -239,6 +240,15 @@ def test_every_id_is_held_by_a_test():
     assert ids(r"\bpluginhost\.([EW]\d{3})", ROOT / "pluginhost", "*.py") <= ids(
         r"([EWew]\d{3})", ROOT / "tests", "test_*.py"
     )
+
+
+def test_w006_a_snippet_names_visitors_without_the_middleware(configure, settings, monkeypatch):
+    configure(snippet={})
+    settings.MIDDLEWARE = settings.MIDDLEWARE[1:]
+    assert run() == []
+    monkeypatch.setattr(Snippet, "announces_identity", True)
+    message = produced("W006")
+    assert message.msg.startswith("The snippet of snippet names visitors")
 
 
 @pytest.mark.parametrize("key", ["MASKED_NAMES", "SECRET_ROUTE_ARGUMENTS"])

@@ -135,6 +135,31 @@ def test_a_filter_is_asked_again_after_a_real_log_in(configure, client):
     assert [user for _, user in Filter.asked] == [None, ada]
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_log_in_counts_for_what_the_request_tracked_before(configure, client):
+    ada = User.objects.create_user("ada", password="secret")
+    configure("inline", filter={}, recorder={}, m=MARKETING)
+    Filter.answer = staticmethod(lambda request, user: user is None or frozenset({"marketing"}))
+
+    client.get("/sign-in/")
+
+    arrived = {alias: [(event.name, event.user_id) for event in events] for alias, events in Recorder.seen.items()}
+    assert arrived == {"m": [("before", str(ada.pk)), ("after", str(ada.pk))]}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_nobody_may_have_after_a_log_in_is_filtered(configure, client):
+    User.objects.create_user("ada", password="secret")
+    configure(filter={}, recorder={})
+    Filter.answer = staticmethod(lambda request, user: user is None)
+    before = host.counts.get("filtered", 0)
+
+    client.get("/sign-in/")
+
+    assert not memory.events
+    assert host.counts["filtered"] == before + 2
+
+
 def test_a_filter_never_makes_the_host_resolve_a_user(configure, client):
     """Without access to a database: a query would fail this test."""
     client.cookies["sessionid"] = "x" * 32

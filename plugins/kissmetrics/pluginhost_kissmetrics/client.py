@@ -108,6 +108,8 @@ def _drain(response: requests.Response) -> None:
 def _judge(response: requests.Response) -> DeliveryError | None:
     status = response.status_code
     if 200 <= status < 300:
+        if response.headers.get("Content-Type", "").lower().startswith("text/html"):
+            return RetryableError(f"status {status} with a page of HTML, which KISSmetrics never sends; a proxy?")
         return None
     if status in REFUSALS:
         return PermanentError(f"refused with status {status}, which KISSmetrics itself never sends; a proxy?")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from django.utils.safestring import SafeString
 
     from pluginhost import Event, Page
+    from pluginhost.events import EventType
 
 
 class Kissmetrics(pluginhost.Plugin):
@@ -30,7 +31,7 @@ class Kissmetrics(pluginhost.Plugin):
     options: KissmetricsOptions
     purpose = "marketing"
     needs_identity: ClassVar[bool] = True
-    event_types: ClassVar[frozenset[Any]] = frozenset({"track", "identify", "alias"})
+    event_types: frozenset[EventType] = frozenset({"track", "identify", "alias"})
     event_options: ClassVar[frozenset[str]] = frozenset({"value_as"})
     dedupes: ClassVar[bool] = True
 
@@ -40,7 +41,7 @@ class Kissmetrics(pluginhost.Plugin):
         super().__init__(alias, options, lane)
         self.announces_identity = options.IDENTIFY
         if options.PAGE_EVENT is not None:
-            self.event_types = self.event_types | {"page"}  # type: ignore[misc] # no other alias is concerned
+            self.event_types = self.event_types | {"page"}
         self._seconds = Seconds()
 
     def check(self) -> list[CheckMessage]:

@@ -121,6 +121,13 @@ def test_success(session, receiver, status):
     assert len(receiver.hits) == 1
 
 
+def test_a_page_of_html_is_no_answer_of_kissmetrics(session, receiver):
+    receiver.status(200, **{"Content-Type": "text/HTML; charset=utf-8"})
+
+    with pytest.raises(RetryableError, match="a page of HTML"):
+        send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+
+
 @pytest.mark.parametrize("status", [401, 403, 404, 407, 408, 425, 429, 500, 501, 502, 503, 504, 599])
 def test_what_may_pass_is_tried_again(session, receiver, status):
     receiver.status(status)

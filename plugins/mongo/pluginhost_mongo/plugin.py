@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pymongo import MongoClient
 
     from pluginhost import Batch
+    from pluginhost.events import EventType
 
 #: MongoDB manual, "Naming Restrictions" (7.0): a database is a file on some systems.
 DATABASE = r"^[^/\\. \"$*<>:|?\x00]{1,63}$"
@@ -42,7 +43,7 @@ class Mongo(pluginhost.Plugin):
                 raise ValueError(f"URI is not one of MongoDB: {problem}") from None
 
     options: Options
-    event_types: ClassVar[frozenset[Any]] = frozenset({"track", "page", "identify", "alias"})
+    event_types: frozenset[EventType] = frozenset({"track", "page", "identify", "alias"})
     event_options: ClassVar[frozenset[str]] = frozenset({"collection"})
     dedupes: ClassVar[bool] = True
 
