@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 from django.utils.html import format_html
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("pluginhost.html")
 
 Place = Literal["head", "body"]
+PLACES: tuple[Place, ...] = get_args(Place)
 
 #: The cookie by which a page, cached or not, learns of the last log-out in this browser.
 SIGNED_OUT_COOKIE = "pluginhost_signed_out"
@@ -102,7 +103,10 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def csp_nonce(request: HttpRequest) -> str | None:
-    """The request's CSP nonce: of Django's own middleware (6.0 and later) or of django-csp, else None."""
+    """The request's CSP nonce: of Django's own middleware (6.0 and later) or of django-csp, else None.
+
+    None also where django-csp 4 refuses to make one because its header has gone out.
+    """
     try:
         from django.middleware.csp import get_nonce  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
@@ -111,7 +115,11 @@ def csp_nonce(request: HttpRequest) -> str | None:
         nonce = get_nonce(request)
     if nonce is None:
         nonce = getattr(request, "csp_nonce", None)
-    return None if nonce is None else str(nonce)
+    try:
+        return None if nonce is None else str(nonce)
+    except Exception as error:
+        logger.error("the page's nonce can't be had any more: %s", error)
+        return None
 
 
 def accepted(answer: Answer) -> bool:
