@@ -95,7 +95,7 @@ def let_wait(
         counts.count("filtered")
         return None
     try:
-        client.keep(request, aliases, encoded)
+        client.keep(request, aliases, event, encoded)
     except SynchronousOnlyOperation as error:
         raise AsyncContextError("the session can't be read in an event loop: use atrack_client") from error
     counts.count("accepted")

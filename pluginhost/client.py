@@ -7,6 +7,7 @@ little may wait.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -35,30 +36,36 @@ class Waiting(NamedTuple):
     event: Event
 
 
-def keep(request: HttpRequest, aliases: tuple[str, ...], encoded: bytes) -> None:
-    """Let an event wait for a page. Raises ``InvalidEvent`` if it can't, and what the session raises."""
+def keep(request: HttpRequest, aliases: tuple[str, ...], event: Event, encoded: bytes) -> None:
+    """Let an event wait for a page, unless one with its message id does already.
+
+    Raises ``InvalidEvent`` if it can't wait, and what the session raises.
+    """
     session: SessionBase | None = getattr(request, "session", None)
     if session is None:
         raise InvalidEvent("request", "has no session for the event to wait in: add Django's SessionMiddleware")
-    waiting = [*_stored(session), [list(aliases), encoded.decode()]]
-    size = sum(len(str(text).encode()) for _, text in waiting)
-    if len(waiting) > MAX_EVENTS or size > MAX_BYTES:
+    readable = [(item, waiting) for item in _stored(session) if (waiting := _read(item))]
+    if any(waiting.event.message_id == event.message_id for _, waiting in readable):
+        return
+    items = [*(item for item, _ in readable), [list(aliases), encoded.decode()]]
+    size = sum(len(text.encode()) for _, text in items)
+    if len(items) > MAX_EVENTS or size > MAX_BYTES:
         raise InvalidEvent(
             "event",
-            f"would make {len(waiting)} events of {size} bytes wait for a page;"
+            f"would make {len(items)} events of {size} bytes wait for a page;"
             f" {MAX_EVENTS} and {MAX_BYTES} are allowed. What is larger is for host.track",
         )
-    session[KEY] = waiting
+    if not _put(request, session, items):
+        raise InvalidEvent("request", "is being answered, and its session has gone out in a cookie: track earlier")
 
 
-def take(request: HttpRequest, *, late: bool) -> list[Waiting]:
+def take(request: HttpRequest) -> list[Waiting]:
     """Take what waits out of the session, for the page that is being rendered.
 
     Nothing is taken for a page that nobody may see: an answer to HEAD, a page that
-    is fetched on suspicion. ``late``: the response is under way, so that nobody
-    saves the session any more. A session that can't be read keeps what it has.
+    is fetched on suspicion. A session that can't be read or saved keeps what it has.
     """
-    if request.method == "HEAD" or "prefetch" in request.headers.get("Sec-Purpose", ""):
+    if request.method == "HEAD" or is_prefetch(request):
         return []
     session: SessionBase | None = getattr(request, "session", None)
     if session is None or not (session.modified or django_settings.SESSION_COOKIE_NAME in request.COOKIES):
@@ -67,13 +74,46 @@ def take(request: HttpRequest, *, late: bool) -> list[Waiting]:
         stored = _stored(session)
         if not stored:
             return []
-        del session[KEY]
-        if late:
-            session.save()
+        if not _put(request, session, []):
+            return []
     except Exception as error:
         log_unreadable(error)
         return []
     return [waiting for item in stored if (waiting := _read(item))]
+
+
+def is_prefetch(request: HttpRequest) -> bool:
+    """Whether a browser fetches the page on suspicion: by today's header, and by those of older browsers."""
+    return any("prefetch" in request.headers.get(name, "") for name in ("Sec-Purpose", "Purpose", "X-Moz"))
+
+
+def note_under_way(request: HttpRequest) -> None:
+    """The headers of this request's response go out now: nobody else saves its session any more."""
+    request._pluginhost_under_way = True  # type: ignore[attr-defined]
+
+
+def is_under_way(request: HttpRequest) -> bool:
+    """Whether the response's headers have gone out, though the page is still being rendered."""
+    return getattr(request, "_pluginhost_under_way", False)
+
+
+def _put(request: HttpRequest, session: SessionBase, items: list[Any]) -> bool:
+    """Let these items wait, and no others; False if it is too late for that.
+
+    While the response is under way, nobody else saves the session. One without a key
+    is new, and no browser will ever ask for it; one that does not exist has ended,
+    or is all in its cookie (the backend ``signed_cookies`` says so of every key).
+    """
+    key = session.session_key if is_under_way(request) else None
+    if key is not None and not session.exists(key):
+        return False
+    if items:
+        session[KEY] = items
+    else:
+        del session[KEY]
+    if key is not None:
+        session.save()
+    return True
 
 
 def _stored(session: SessionBase) -> list[Any]:
@@ -83,9 +123,9 @@ def _stored(session: SessionBase) -> list[Any]:
 
 def _read(item: Any) -> Waiting | None:
     """One stored event; None for what an older version stored, or the session's owner wrote."""
-    try:
-        aliases, text = item
-        return Waiting(frozenset(aliases), decode(text))
-    except (TypeError, ValueError, msgspec.MsgspecError):
-        logger.error("an event that waited for a page can't be read; it is dropped")
-        return None
+    match item:
+        case [[*aliases], str(text)]:
+            with suppress(TypeError, ValueError, msgspec.MsgspecError):
+                return Waiting(frozenset(aliases), decode(text))
+    logger.error("an event that waited for a page can't be read; it is dropped")
+    return None

@@ -73,7 +73,7 @@ class Who:
         self.user: Any = None
         if source is None:
             return
-        inner = getattr(source, "_request", source)  # the request inside of Django REST framework's
+        inner = identity.unwrapped(source)
         if isinstance(inner, HttpRequest):
             self.request = inner
         elif hasattr(source, "is_authenticated"):

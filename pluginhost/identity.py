@@ -20,14 +20,14 @@ from django.utils.functional import LazyObject, empty
 
 from pluginhost import door
 from pluginhost.exceptions import InvalidEvent
+from pluginhost.plugin import Plugin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from django.http import HttpRequest
 
     from pluginhost.conf import Settings
-    from pluginhost.plugin import Plugin
 
 logger = logging.getLogger("pluginhost.identity")
 
@@ -43,6 +43,11 @@ def known_user(request: HttpRequest) -> Any:
             continue
         return user
     return None
+
+
+def unwrapped(request: Any) -> Any:
+    """Django's own request, also where Django REST framework has put its own around it."""
+    return getattr(request, "_request", request)
 
 
 def user_id_of(user: Any) -> str | None:
@@ -119,6 +124,12 @@ def allow_new_anonymous_id(request: HttpRequest) -> None:
     request._pluginhost_anonymous_id = ""  # type: ignore[attr-defined]
 
 
+def forbid_new_anonymous_id(request: HttpRequest) -> None:
+    """From now on no event of this request makes an id: the headers go out, and no cookie could carry it."""
+    if getattr(request, "_pluginhost_anonymous_id", None) == "":
+        request._pluginhost_anonymous_id = None  # type: ignore[attr-defined]
+
+
 def new_anonymous_id(request: HttpRequest) -> str | None:
     """The id that this request's events made, if they did."""
     return getattr(request, "_pluginhost_anonymous_id", "") or None
@@ -127,7 +138,7 @@ def new_anonymous_id(request: HttpRequest) -> str | None:
 def note_sign_out(*, request: HttpRequest | None, user: Any, **_: Any) -> None:
     """Receiver of ``user_logged_out``: who uses this browser next is another person, as far as anyone can tell."""
     if request is not None and user is not None:
-        request._pluginhost_signed_out = str(time.time_ns() // 1_000_000)  # type: ignore[attr-defined]
+        unwrapped(request)._pluginhost_signed_out = str(time.time_ns() // 1_000_000)
 
 
 def signed_out(request: HttpRequest) -> str | None:
@@ -154,11 +165,18 @@ def provider_ids(request: HttpRequest, plugins: Iterable[Plugin]) -> Mapping[str
 
 
 def _provider_ids(plugin: Plugin, request: HttpRequest) -> ProviderIds:
+    anonymous = _asked(plugin, plugin.anonymous_id, request)
+    if type(plugin).visitor_id is Plugin.visitor_id:  # it would say the same again
+        return ProviderIds(anonymous, anonymous)
+    return ProviderIds(anonymous, _asked(plugin, plugin.visitor_id, request))
+
+
+def _asked(plugin: Plugin, method: Callable[[HttpRequest], Any], request: HttpRequest) -> str | None:
     try:
-        return ProviderIds(_usable(plugin.anonymous_id(request)), _usable(plugin.visitor_id(request)))
+        return _usable(method(request))
     except Exception as error:
         logger.error("plugin %s: its cookies could not be read: %s", plugin.alias, type(error).__name__)
-        return ProviderIds(None, None)
+        return None
 
 
 def _usable(value: Any) -> str | None:

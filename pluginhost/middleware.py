@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings as django_settings
 from django.core.exceptions import MiddlewareNotUsed
+from django.http import FileResponse
 from django.urls import get_script_prefix
-from django.utils.cache import patch_vary_headers
+from django.utils.cache import patch_cache_control, patch_vary_headers
 
 from pluginhost import html, identity, rendering
 from pluginhost.api import host
 from pluginhost.buffer import Buffer
+from pluginhost.client import is_prefetch
 from pluginhost.conf import get_settings
 
 if TYPE_CHECKING:
@@ -74,15 +76,17 @@ def _begin(request: HttpRequest) -> Buffer:
 
 def _finish(request: HttpRequest, response: HttpResponseBase) -> None:
     settings = get_settings()
-    if response.streaming and _is_page(response):
-        rendering.expect_more(request, host.registry)
+    if response.streaming:
+        is_page = _is_page(response) and not isinstance(response, FileResponse)
+        rendering.begin_stream(request, host.registry, is_page=is_page)
     if settings.PAGE_VIEWS == "server" and is_page_view(request, response, settings):
         host.page(request)
     new_id = identity.new_anonymous_id(request)
-    if new_id is not None and settings.ANONYMOUS_COOKIE is not None:
-        _set_cookie(request, response, settings.ANONYMOUS_COOKIE, new_id, settings.ANONYMOUS_COOKIE_AGE)
+    identity.forbid_new_anonymous_id(request)
     if (moment := identity.signed_out(request)) is not None:
         _sign_out(request, response, moment, settings)
+    elif new_id is not None and settings.ANONYMOUS_COOKIE is not None:
+        _set_cookie(request, response, settings.ANONYMOUS_COOKIE, new_id, settings.ANONYMOUS_COOKIE_AGE)
     rendering.caching_of(request).patch(request, response)
 
 
@@ -92,7 +96,7 @@ def is_page_view(request: HttpRequest, response: HttpResponseBase, settings: Set
         request.method == "GET"
         and response.status_code == 200
         and _is_page(response)
-        and "prefetch" not in request.headers.get("Sec-Purpose", "")
+        and not is_prefetch(request)
         and not request.path.startswith(_served())
         and not request.path_info.startswith(settings.EXCLUDE_PATHS)
     )
@@ -112,6 +116,7 @@ def _set_cookie(request: HttpRequest, response: HttpResponseBase, name: str, val
     """Give the visitor the id that this request's events carry; no shared cache may keep the answer."""
     response.set_cookie(name, value, max_age=age, secure=request.is_secure(), httponly=True, samesite="Lax")
     patch_vary_headers(response, ["Cookie"])
+    patch_cache_control(response, private=True)
 
 
 def _sign_out(request: HttpRequest, response: HttpResponseBase, moment: str, settings: Settings) -> None:

@@ -10,6 +10,7 @@ from django.conf import settings as django_settings
 from django.utils.cache import patch_cache_control, patch_vary_headers
 
 from pluginhost import client, counts, dispatch, filtering, html, identity
+from pluginhost.options import listing
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -31,6 +32,8 @@ class Caching:
     vary: set[str] = field(default_factory=set)
     private: bool = False
     """The page is for this visitor alone."""
+    foreseen: bool = False
+    """The headers have gone out, and say what a page may need that is rendered from now on."""
     _stored_before: bool | None = None
 
     def keep_from_inner_cache(self, request: HttpRequest) -> None:
@@ -53,18 +56,27 @@ class Caching:
 
 
 def render(request: HttpRequest, place: html.Place, registry: Registry, settings: Settings) -> SafeString:
-    """The parts of the plugins that the filters let through, in the order of the setting."""
-    if not registry.renderers:
+    """The parts of the plugins that the filters let through, in the order of the setting.
+
+    Raises ``ValueError`` if ``place`` is none.
+    """
+    if place not in html.PLACES:
+        raise ValueError(f"{place!r} is no place of a page; the places are {listing(html.PLACES)}")
+    request = identity.unwrapped(request)
+    if not registry.renderers or _is_unforeseen(request):
         return html.join(())
     answer = filtering.verdict(registry.filters, request, None)
     user_id = None
     if _announcers(registry, answer):
         user_id = identity.page_user_id(request)
         answer = filtering.verdict(registry.filters, request, None)  # the user may just have become known
-    waiting = client.take(request, late=_is_under_way(request))
+    waiting = client.take(request)
     allowed = tuple(i for i in registry.renderers if answer.allows(i.plugin.purpose))
     _note(request, registry, answer, names=user_id is not None, carries=bool(waiting))
-    nonce = html.csp_nonce(request)
+    aliases = {renderer.alias for renderer in allowed}
+    if withheld := sum(item.aliases.isdisjoint(aliases) for item in waiting):
+        counts.count("filtered", withheld)
+    nonce = html.csp_nonce(request) if allowed else None  # one that is asked for appears in the page's policy
     parts = []
     for renderer in allowed:
         page = html.Page(
@@ -120,17 +132,45 @@ def caching_of(request: HttpRequest) -> Caching:
     return caching
 
 
-def _is_under_way(request: HttpRequest) -> bool:
-    return getattr(request, "_pluginhost_under_way", False)
+def _is_unforeseen(request: HttpRequest) -> bool:
+    """Whether the headers have gone out without saying what a page with snippets needs."""
+    if not client.is_under_way(request) or caching_of(request).foreseen:
+        return False
+    logger.warning("the headers of %s have gone out, and are none of a page: no snippet is rendered", request.path)
+    return True
 
 
-def expect_more(request: HttpRequest, registry: Registry) -> None:
-    """Note what a streamed page may still come to hold: its headers go out before it is rendered."""
-    request._pluginhost_under_way = True  # type: ignore[attr-defined]
-    if not registry.renderers:
+def begin_stream(request: HttpRequest, registry: Registry, *, is_page: bool) -> None:
+    """The headers go out now: note what the page, if it is one, may come to hold."""
+    client.note_under_way(request)
+    if not (is_page and registry.renderers):
         return
     caching = caching_of(request)
+    caching.foreseen = True
     caching.vary |= _headers(registry, None)
-    if django_settings.SESSION_COOKIE_NAME in request.COOKIES:
+    caching.private |= _is_for_robots(request, registry)
+    if _may_have_session(request):
         caching.private = True
         caching.vary.add("Cookie")
+
+
+def _may_have_session(request: HttpRequest) -> bool:
+    """Whether the visitor may have a name or waiting events: with this request, or since."""
+    session = getattr(request, "session", None)
+    return (
+        django_settings.SESSION_COOKIE_NAME in request.COOKIES
+        or (session is not None and session.modified)
+        or identity.user_id_of(identity.known_user(request)) is not None
+    )
+
+
+def _is_for_robots(request: HttpRequest, registry: Registry) -> bool:
+    """Whether something will be withheld because of the user agent.
+
+    The other filters are not asked: in an event loop one of them might not be able
+    to answer, and that would be remembered for the page.
+    """
+    concerned = tuple(i for i in registry.filters if "User-Agent" in i.plugin.varies_on)
+    user = identity.known_user(request)
+    answer = filtering.combine(dispatch.ask("filter_request", concerned, request=request, user=user))
+    return bool(answer.objectors)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,7 +12,7 @@ import pluggy
 from django.utils.safestring import mark_safe
 
 import pluginhost
-from pluginhost import hookimpl
+from pluginhost import hookimpl, to_js
 
 
 class Recorder(pluginhost.Plugin):
@@ -196,3 +198,84 @@ class Writer(pluginhost.Plugin):
                 time.sleep(3 if event.name == "slow" else 3600)
         with Path(self.options.PATH).open("a") as file:
             file.write("".join(f"{event.name} {event.message_id}\n" for event in batch))
+
+
+class Tag(pluginhost.Plugin):
+    """A provider's snippet: tells the browser what the page said, and pushes the events."""
+
+    act: ClassVar[dict[str, Any]] = Recorder.act
+    event_options = frozenset({"colour"})
+
+    @hookimpl
+    def render_client(self, request, page):
+        if act := self.act.get(self.alias):
+            act(request, page)
+        events = [[e.message_id, e.name, e.properties, e.value] for e in page.events]
+        facts = {
+            "alias": self.alias,
+            "place": page.place,
+            "identity": page.identity,
+            "counts_view": page.counts_view,
+            "events": events,
+        }
+        calls = [(message_id, ["record", name, properties]) for message_id, name, properties, _ in events]
+        return page.script(f"tag({to_js(facts)});{page.push('_tag', calls, self.alias)}")
+
+
+class NameTag(Tag):
+    """One that names the visitor."""
+
+    announces_identity = True
+
+
+def told(html: str) -> list[dict[str, Any]]:
+    """What the tags in a page say, in their order."""
+    return [json.loads(facts) for facts in re.findall(r"tag\(({.*?})\);\(function", html)]
+
+
+class Robots(pluginhost.Plugin):
+    """Keeps out what calls itself a robot."""
+
+    varies_on = frozenset({"User-Agent"})
+
+    @hookimpl
+    def filter_request(self, request):
+        return False if request is not None and "robot" in request.headers.get("User-Agent", "") else None
+
+
+class Privacy(pluginhost.Plugin):
+    """Keeps out who asks for it by Global Privacy Control."""
+
+    varies_on = frozenset({"Sec-GPC", "DNT"})
+
+    @hookimpl
+    def filter_request(self, request):
+        return False if request is not None and request.headers.get("Sec-GPC") == "1" else None
+
+
+class Cookies(Recorder):
+    """A provider whose cookie gives browsers an id."""
+
+    def anonymous_id(self, request):
+        act = self.act.get(f"{self.alias}.anonymous_id")
+        return act(request) if act else request.COOKIES.get("provider")
+
+
+class Visitors(Cookies):
+    """And one that has another id for the same browser."""
+
+    def visitor_id(self, request):
+        act = self.act.get(f"{self.alias}.visitor_id")
+        return act(request) if act else "visitor-" + self.alias
+
+
+class Screener(pluginhost.Plugin):
+    """Looks at the events of all lanes."""
+
+    act: ClassVar[dict[str, Any]] = Recorder.act
+
+    class Options(pluginhost.Options):
+        TOKEN: pluginhost.Secret = pluginhost.Secret("")
+
+    def screen(self, event):
+        return self.act[self.alias](event) if self.alias in self.act else True

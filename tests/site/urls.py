@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 
-from tests.site import views
+from tests.site import pages, views
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -23,4 +23,5 @@ urlpatterns = [
     path("ruins/", views.broken_transaction),
     path("reset/<uidb64>/<token>/", views.home, name="password_reset_confirm"),
     path("admin/", admin.site.urls),
+    path("pages/", include(pages.urlpatterns)),
 ]
