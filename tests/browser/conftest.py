@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.core.management import call_command
 
 from demo.standin import StandIn
 from tests import chromium
+from tests.browser import providers
 from tests.browser.server import Site
 from tests.browser.site import views
 
@@ -66,24 +69,24 @@ def site(_site: Site, settings: SettingsWrapper) -> Iterator[Site]:
     views.received.clear()
 
 
-@pytest.fixture(scope="session")
-def _stand_in() -> Iterator[StandIn]:
+@pytest.fixture
+def stand_in() -> Iterator[StandIn]:
+    """KISSmetrics and Matomo."""
     with StandIn() as stand_in:
         yield stand_in
 
 
 @pytest.fixture
-def stand_in(_stand_in: StandIn) -> Iterator[StandIn]:
-    """KISSmetrics and Matomo."""
-    yield _stand_in
-    _stand_in.mend()
-    _stand_in.clear()
+def visitors() -> list[chromium.Visitor]:
+    """All visitors of the test."""
+    return []
 
 
 @pytest.fixture
-def new_visitor(browser: chromium.Chromium, site: Site) -> Iterator[Callable[..., chromium.Visitor]]:
+def new_visitor(
+    browser: chromium.Chromium, site: Site, visitors: list[chromium.Visitor]
+) -> Iterator[Callable[..., chromium.Visitor]]:
     """Somebody with a browser of their own, who must not meet any error by the end of the test."""
-    visitors: list[chromium.Visitor] = []
 
     def new_visitor(**options: Any) -> chromium.Visitor:
         visitors.append(browser.visitor(site.url, **options))
@@ -98,3 +101,22 @@ def new_visitor(browser: chromium.Chromium, site: Site) -> Iterator[Callable[...
 @pytest.fixture
 def visitor(new_visitor: Callable[..., chromium.Visitor]) -> chromium.Visitor:
     return new_visitor()
+
+
+@pytest.fixture
+def settle(visitors: list[chromium.Visitor], stand_in: StandIn) -> Callable[..., None]:
+    """Wait until the providers' scripts have done all that these pages told them, and the providers know of it."""
+
+    def settle(*tabs: chromium.Tab) -> None:
+        for tab in tabs:
+            tab.wait_for(providers.READY)
+        sent = sum(providers.is_hit(url, stand_in) for visitor in visitors for url in visitor.requests)
+        stand_in.wait_for(n=sent, kept=None, origin="browser")
+
+    return settle
+
+
+@pytest.fixture
+def drain() -> Callable[[], None]:
+    """Let a worker deliver all that waits in the outbox."""
+    return lambda: call_command("pluginhost", "worker", "--drain", stdout=io.StringIO())

@@ -47,10 +47,12 @@ def _page(request: HttpRequest, title: str) -> HttpResponse:
 
 
 def page(request: HttpRequest, name: str = "") -> HttpResponse:
-    """A page. ``?title=`` is its title, ``?for=`` how many seconds a browser may keep it."""
+    """A page. Its title is ``?title=`` or, where that is too long, ``request.title``; a browser may keep it ``?for=``
+    seconds."""
     while to_do:
         to_do.pop(0)(request)
-    response = _page(request, request.GET.get("title", f"Page {name}"))
+    title = getattr(request, "title", None) or request.GET.get("title") or f"Page {name}"
+    response = _page(request, title)
     if "for" in request.GET:
         patch_cache_control(response, max_age=int(request.GET["for"]))
     return response
