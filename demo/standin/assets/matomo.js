@@ -301,7 +301,8 @@
       const body = new URLSearchParams(hit) + (this.appended ? "&" + this.appended.replace(/^[?&]/, "") : "");
       const type = "application/x-www-form-urlencoded; charset=utf-8";
       if (navigator.sendBeacon && navigator.sendBeacon(this.url, new Blob([body], { type }))) return;
-      fetch(this.url, { method: "POST", body, headers: { "Content-Type": type }, mode: "no-cors", keepalive: true })
+      // What is too much for a beacon is too much for a request that outlives the page.
+      fetch(this.url, { method: "POST", body, headers: { "Content-Type": type }, mode: "no-cors" })
         .catch(() => {});
     }
   }
