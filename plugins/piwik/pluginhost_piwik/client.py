@@ -1,0 +1,127 @@
+"""Talks to Matomo: one POST for many hits, over a connection that is kept."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import json
+import threading
+import time
+from http.cookiejar import DefaultCookiePolicy
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode, urlsplit
+
+import requests
+
+from pluginhost import RetryableError, UncertainError
+from pluginhost_piwik import __version__, answers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pluginhost_piwik.answers import Answer
+    from pluginhost_piwik.payload import Hit
+
+#: Seconds after which an idle connection is not used again: servers close theirs after five and more, and a request
+#: that meets the closing is a request of unknown fate.
+MAX_IDLE = 4.0
+#: Bytes of an answer that are read. Matomo's are of a few hundred.
+MAX_ANSWER = 64 * 1024
+#: Matomo takes it for a library, which is no bot. Hits that carry the visitor's own are judged by that.
+USER_AGENT = f"pluginhost-piwik/{__version__} python-requests/{requests.__version__}"
+
+
+def body(hits: Sequence[Hit], token: str) -> bytes:
+    """The body of a bulk request: each hit a query string, the token beside them and nowhere else."""
+    queries = [f"?{urlencode(hit, quote_via=quote, errors='replace')}" for hit in hits]
+    content: dict[str, Any] = {"requests": queries}
+    if token:
+        content["token_auth"] = token
+    return json.dumps(content).encode()
+
+
+class Client:
+    """Sends hits to one tracker. Threads may share it; each has a connection of its own."""
+
+    def __init__(self, url: str, token: str = "", *, connect: float, read: float) -> None:
+        self._url = url
+        self._host = urlsplit(url).netloc
+        self._token = token
+        self._waits = (connect, read)
+        self._own = threading.local()
+        self._sessions: list[requests.Session] = []
+
+    def send(self, hits: Sequence[Hit]) -> Answer:
+        """POST the hits in one request.
+
+        Raises ``RetryableError`` if nothing was sent, ``UncertainError`` if it was and
+        no answer came, and what ``answers.read`` raises. No error shows a URL, a token
+        or a hit.
+        """
+        session = self._session()
+        content = _Body(body(hits, self._token))
+        try:
+            with session.post(
+                self._url, data=content, timeout=self._waits, allow_redirects=False, stream=True
+            ) as response:
+                text = response.raw.read(MAX_ANSWER, decode_content=True)
+        except Exception as error:  # its frames hold the token, hence "from None"
+            if content.begun:
+                raise UncertainError(f"{self._host} did not answer: {_cause(error)}") from None
+            raise RetryableError(f"{self._host} can't be reached: {_cause(error)}") from None
+        finally:
+            self._own.used = time.monotonic()
+        try:
+            return answers.read(response.status_code, response.headers, text, len(hits), dt.datetime.now(dt.UTC))
+        except Exception as error:
+            error.args = (f"{self._host} {error}",)
+            raise
+
+    def close(self) -> None:
+        """Close all connections."""
+        while self._sessions:
+            self._sessions.pop().close()
+
+    def _session(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._own, "session", None)
+        if session is None:
+            session = self._own.session = _new_session()
+            self._sessions.append(session)
+        elif time.monotonic() - self._own.used > MAX_IDLE:
+            session.close()  # its connections; the next request opens another one
+        return session
+
+
+def _new_session() -> requests.Session:
+    session = requests.Session()
+    session.headers.update({"User-Agent": USER_AGENT, "Content-Type": "application/json", "Accept": "*/*"})
+    # A cookie of the tracker's would make one visitor of all.
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.auth = _as_it_is  # without one, requests takes a password out of ~/.netrc
+    return session
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+class _Body(io.BytesIO):
+    """A request's body that knows whether it began to travel: until then nothing was sent."""
+
+    begun = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.begun = True
+        return super().read(size)
+
+
+def _cause(error: Exception) -> str:
+    """The kind of what went wrong at the bottom of an error. Messages of errors hold addresses."""
+    inner: Any = error
+    for _ in range(8):
+        found = (getattr(inner, "reason", None), inner.__cause__, inner.__context__, *inner.args)
+        deeper = next((candidate for candidate in found if isinstance(candidate, Exception)), None)
+        if deeper is None:
+            break
+        inner = deeper
+    return type(inner).__name__

@@ -1,0 +1,274 @@
+"""The plugin ``piwik``: options and hooks."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import re
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+from django.conf import settings
+from django.utils.encoding import force_bytes
+
+import pluginhost
+from pluginhost import PartialFailure, PermanentError, RetryableError, UncertainError, hookimpl
+from pluginhost.events import sample_event
+from pluginhost_piwik import payload, snippet, visitors
+from pluginhost_piwik.actions import EVENT_OPTIONS, Vocabulary
+from pluginhost_piwik.answers import Answer, Refusals, Sent, unknown_fate
+from pluginhost_piwik.checks import problems
+from pluginhost_piwik.client import Client
+
+if TYPE_CHECKING:
+    from django.core.checks import CheckMessage
+    from django.http import HttpRequest
+    from django.utils.safestring import SafeString
+
+    from pluginhost import Batch, Event, Page
+
+logger = logging.getLogger("pluginhost_piwik")
+
+Id = Annotated[int, msgspec.Meta(gt=0)]
+FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$")]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+#: What may stand in URL: no user, no query, and nothing that means something in HTML or JavaScript.
+_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~%+,/-]*)?")
+
+
+class Piwik(pluginhost.Plugin):
+    """Sends page views, events, goals and orders to Matomo: from a worker in bulk, and from the browser."""
+
+    class Options(pluginhost.Options):
+        URL: str
+        """Where Matomo is: ``https://stats.example.com/``, or the whole address of its tracker, ending in ``.php``."""
+        SITE_ID: Id
+        """The site's id in Matomo."""
+        TOKEN_AUTH: pluginhost.Secret | None = None
+        """The token of a user who may write to the site. Without one, some parameters are left out."""
+        PHP_FILE: FileName = "matomo.php"
+        """The tracker's file name: ``piwik.php`` for old servers, another one behind a proxy."""
+        JS_FILE: FileName = "matomo.js"
+        """The script's file name, likewise."""
+        CONNECT_TIMEOUT: Seconds = 2.0
+        """Seconds to wait for a connection."""
+        READ_TIMEOUT: Seconds = 30.0
+        """Seconds to wait for the answer to a bulk request."""
+        QUEUED_TRACKING: bool = False
+        """Let Matomo's plugin QueuedTracking, if it is there, queue what the server sends. Its answers say nothing."""
+        GOALS: dict[str, Id] = {}
+        """Event name -> id of the goal that it converts."""
+        DIMENSIONS: dict[str, Id] = {}
+        """Property name -> id of the custom dimension that it becomes."""
+        CATEGORY: Annotated[str, msgspec.Meta(pattern=r"\S")] = "Events"
+        """The category of events that name none."""
+        USER_ID: bool = False
+        """Tell Matomo who is logged in, from the server and from the browser."""
+        DO_NOT_TRACK: bool = False
+        """Respect the browser's header DNT."""
+        CONSENT: Literal["off", "tracking", "cookies"] = "off"
+        """What the script in the browser waits with until the site calls Matomo's consent methods."""
+        DISABLE_COOKIES: bool = False
+        """Neither let the script set cookies nor read them here."""
+        COOKIE_DOMAIN: Annotated[str, msgspec.Meta(pattern=r"^(\*\.|\.)?[A-Za-z0-9.-]+$")] | None = None
+        """The domain of Matomo's cookies, such as ``*.example.com``. None: the page's host."""
+        LINK_TRACKING: bool = True
+        """Let the script count clicks on outgoing links and downloads."""
+        HEARTBEAT: Id | None = None
+        """Let the script measure how long a page is looked at, in steps of so many seconds. None: not at all."""
+        NOSCRIPT: bool = True
+        """Count page views of browsers without JavaScript, by an image in the body."""
+
+        def __post_init__(self) -> None:
+            if not _URL.fullmatch(self.URL) or not _is_address(self.URL):
+                raise ValueError(
+                    "URL must be the address of a Matomo: http:// or https://, a host and perhaps a path,"
+                    " without user, query or fragment"
+                )
+            if self.TOKEN_AUTH and not re.fullmatch(r"[0-9a-fA-F]{32}", self.TOKEN_AUTH.reveal()):
+                raise ValueError("TOKEN_AUTH must be 32 hexadecimal digits")
+
+    options: Options
+    purpose = "analytics"
+    event_options: ClassVar[frozenset[str]] = EVENT_OPTIONS
+    batch_size = 100
+    timeout = 40.0
+
+    def __init__(self, alias: str, options: Any, lane: pluginhost.plugin.LaneOptions | None = None) -> None:
+        super().__init__(alias, options, lane)
+        self.announces_identity = options.USER_ID
+        self.tracker_url, self.script_url = addresses(options.URL, options.PHP_FILE, options.JS_FILE)
+        self._words = Vocabulary(alias, options.CATEGORY, options.GOALS, options.DIMENSIONS)
+        self._refusals = Refusals()
+        self._client: Client | None = None
+        self._said_uncounted = False
+
+    @property
+    def _token(self) -> str:
+        return self.options.TOKEN_AUTH.reveal() if self.options.TOKEN_AUTH else ""
+
+    def check(self) -> list[CheckMessage]:
+        return list(problems(self))
+
+    def setup(self) -> None:
+        # An unknown parameter to a Matomo that has no queue.
+        url = self.tracker_url if self.options.QUEUED_TRACKING else f"{self.tracker_url}?queuedtracking=0"
+        connect, read = self.options.CONNECT_TIMEOUT, self.options.READ_TIMEOUT
+        self._client = Client(url, self._token, connect=connect, read=read)
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    # Who
+
+    def anonymous_id(self, request: HttpRequest) -> str | None:
+        """The visitor id of Matomo's cookie, where the visitor did not opt out."""
+        if self.options.DISABLE_COOKIES or visitors.refuses(request, do_not_track=self.options.DO_NOT_TRACK):
+            return None
+        return visitors.cookie_id(request, self.options.SITE_ID, self.options.COOKIE_DOMAIN)
+
+    def visitor_id(self, request: HttpRequest) -> str | None:
+        """The same; and a mark that the visitor opted out, which ``wants`` respects."""
+        if visitors.refuses(request, do_not_track=self.options.DO_NOT_TRACK):
+            return visitors.REFUSED
+        return self.anonymous_id(request)
+
+    def wants(self, event: Event) -> bool:
+        return event.visitor_ids.get(self.alias) != visitors.REFUSED and super().wants(event)
+
+    # From the server
+
+    @hookimpl
+    def aggregate(self, batch: Batch) -> None:
+        now = dt.datetime.now(dt.UTC)
+        sent, failures = self._read(batch, now)
+        if sent:
+            failures |= self._send(sent, now, batch.attempt, failures)
+        if failures:
+            raise PartialFailure(failures)
+
+    def _read(self, batch: Batch, now: dt.datetime) -> tuple[list[Sent], dict[str, Exception]]:
+        """The hits of each event, and the events that make none. Matomo builds visits in order of time."""
+        site = self._site()
+        sent: list[Sent] = []
+        failures: dict[str, Exception] = {}
+        for event in sorted(batch, key=lambda event: event.timestamp):
+            try:
+                sent.append(Sent(event.message_id, payload.hits(event, site, now)))
+            except PermanentError as error:
+                failures[event.message_id] = error
+        return sent, failures
+
+    def _site(self) -> payload.Site:
+        return payload.Site(
+            id=self.options.SITE_ID,
+            words=self._words,
+            has_token=bool(self.options.TOKEN_AUTH),
+            sends_user_id=self.options.USER_ID,
+            key=force_bytes(settings.SECRET_KEY),
+        )
+
+    def _send(
+        self, sent: list[Sent], now: dt.datetime, attempt: int, failures: dict[str, Exception]
+    ) -> dict[str, Exception]:
+        """Send the hits, and say which events failed."""
+        try:
+            answer = self._post(sent)
+            refused = self._refusals.judge(sent, answer, now, attempt)
+        except UncertainError as error:
+            raise self._doubt(sent, str(error), failures) from None
+        if any(isinstance(error, UncertainError) for error in refused.values()):
+            reason = next(str(error) for error in refused.values() if isinstance(error, UncertainError))
+            if all(isinstance(error, UncertainError | RetryableError) for error in refused.values()):
+                raise self._doubt(sent, reason, failures)
+        return refused
+
+    def _post(self, sent: list[Sent]) -> Answer:
+        assert self._client is not None
+        answer = self._client.send([hit for event in sent for hit in event.hits])
+        if not answer.counted and not self._said_uncounted:
+            self._said_uncounted = True
+            logger.warning(
+                "plugin %s: Matomo takes hits without saying what becomes of them, as it does with QueuedTracking",
+                self.alias,
+            )
+        return answer
+
+    def _doubt(self, sent: list[Sent], reason: str, failures: dict[str, Exception]) -> Exception:
+        """What to raise when nobody knows what was recorded.
+
+        As long as everything is sent again, the batch stays one: a server that does
+        not answer keeps the lane waiting, and is not asked for each event.
+        """
+        if all(event.counted_once for event in sent):
+            return RetryableError(f"{reason}; Matomo counts an order once, so it is sent again")
+        if self.lane.ON_UNCERTAIN == "resend":
+            return UncertainError(reason)
+        return PartialFailure(failures | unknown_fate(sent, reason))
+
+    def send_test(self) -> str:
+        """Send one event, and explain the answer. Raises the delivery errors."""
+        event = sample_event()
+        sent = [Sent(event.message_id, payload.hits(event, self._site(), event.timestamp))]
+        answer = self._post(sent)
+        if not answer.counted:
+            return "Matomo took the event without saying what becomes of it, as it does with the plugin QueuedTracking."
+        if errors := self._refusals.judge(sent, answer, event.timestamp):
+            raise PartialFailure(errors)
+        return (
+            f"Matomo took the event {event.name!r} in the category {self.options.CATEGORY!r} for site"
+            f" {self.options.SITE_ID}. It says the same of what it silently leaves out: if the event is not in its"
+            " visits log, this server's address or user agent is excluded there, or the site takes only its own URLs."
+        )
+
+    # In the browser
+
+    @hookimpl
+    def render_client(self, request: HttpRequest, page: Page) -> SafeString | None:  # noqa: ARG002
+        return snippet.render(page, self._settings())
+
+    def _settings(self) -> snippet.Settings:
+        options = self.options
+        return snippet.Settings(
+            words=self._words,
+            site_id=options.SITE_ID,
+            tracker_url=self.tracker_url,
+            script_url=self.script_url,
+            queue=self._queue(),
+            consent=options.CONSENT,
+            do_not_track=options.DO_NOT_TRACK,
+            disable_cookies=options.DISABLE_COOKIES,
+            cookie_domain=options.COOKIE_DOMAIN,
+            link_tracking=options.LINK_TRACKING,
+            heartbeat=options.HEARTBEAT,
+            noscript=options.NOSCRIPT,
+            names_users=options.USER_ID,
+        )
+
+    def _queue(self) -> str:
+        """The JavaScript array of this alias: ``_paq`` for the first of the setting, each other has one of its own."""
+        loaded = [each.plugin for each in pluginhost.host.registry.plugins.values()]
+        ours = [plugin.alias for plugin in loaded if isinstance(plugin, Piwik)]
+        if self.alias not in ours[1:]:
+            return snippet.QUEUE
+        return f"{snippet.QUEUE}_{self.alias.replace('-', '$')}"
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+
+
+def addresses(url: str, php_file: str, js_file: str) -> tuple[str, str]:
+    """The addresses of tracker and script, from a base URL or from the tracker's whole URL."""
+    base, _, last = url.rpartition("/")
+    if last.endswith(".php") and urlsplit(url).path:
+        return url, f"{base}/{js_file}"
+    return f"{url.rstrip('/')}/{php_file}", f"{url.rstrip('/')}/{js_file}"
