@@ -5,12 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import socket
 import time
 from typing import TYPE_CHECKING, TextIO
 
-from config.state import DATABASE, LOGS, MONGO_DATA, MONGO_URI
-from processes import DemoError, listens
+from config.state import DATABASE, LOGS, MONGO_DATA, MONGO_URI, STAND_IN_URL
+from processes import DemoError, free_port, is_free
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +68,8 @@ def empty() -> None:
     """Delete what an earlier run left, by name: the directory may be one that somebody uses."""
     for suffix in ("", "-journal", "-shm", "-wal"):
         DATABASE.with_name(DATABASE.name + suffix).unlink(missing_ok=True)
-    MONGO_URI.unlink(missing_ok=True)
+    for file in (MONGO_URI, STAND_IN_URL):
+        file.unlink(missing_ok=True)
     for directory in (MONGO_DATA, LOGS):
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir()
@@ -82,15 +82,15 @@ def web_port() -> int:
         raise DemoError(f"DEMO_PORT is {given!r}; it must be a number from 1 to 65535.")
     port = int(given)
     try:
-        with socket.socket() as probe:
-            # As the web server does: a connection that is being closed holds no port.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-        busy = listens(port)
+        free = is_free(port)
     except PermissionError as error:
         raise DemoError(f"Port {port} may not be used: {error.strerror}. Try DEMO_PORT=8000 make demo") from error
-    except OSError:
-        busy = True
-    if busy:
+    if not free:
         raise DemoError(f"Port {port} is busy. Choose another: DEMO_PORT={min(port + 1, 65535)} make demo")
     return port
+
+
+def stand_in_port(web_port: int) -> int:
+    """The port next to the shop's if that is free, else another one."""
+    port = web_port + 1
+    return port if port < 65536 and is_free(port) else free_port()

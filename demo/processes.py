@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-GUARD = Path(__file__).with_name("guard.py")
+HERE = Path(__file__).resolve().parent
+GUARD = HERE / "guard.py"
 #: Seconds that a process has to end by itself.
 PATIENCE = 10.0
 #: Lines of a log that are shown when its process has failed.
@@ -65,6 +66,7 @@ class Processes:
         with self.log(name).open("wb") as log:
             process = subprocess.Popen(
                 [str(word) for word in command],
+                cwd=HERE,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -131,6 +133,20 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             continue
+
+
+def is_free(port: int) -> bool:
+    """Whether a server may listen there. Raises ``PermissionError`` if it is not for us."""
+    try:
+        with socket.socket() as probe:
+            # As servers do: a connection that is being closed holds no port.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+    except PermissionError:
+        raise
+    except OSError:
+        return False
+    return not listens(port)
 
 
 def listens(port: int) -> bool:

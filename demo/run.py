@@ -1,7 +1,8 @@
-"""``make demo``: starts the shop and what it needs, sends a visitor through it, and says what arrived where.
+"""``make demo``: starts the shop and what it needs, sends visitors through it, and says what arrived where.
 
 Serves until Ctrl-C, or ends after the summary if ``DEMO_EXIT`` is set. The state of
-a run is in ``DEMO_DIR`` (default: ``.demo``), the shop on ``DEMO_PORT`` (default: 8000).
+a run is in ``DEMO_DIR`` (default: ``.demo``), the shop on ``DEMO_PORT`` (default: 8000),
+and what stands for KISSmetrics and Matomo on the port after that, if it is free.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ import django
 from django.core.management import call_command
 
 import premises
-from config.state import LOGS, MONGO_DATA, MONGO_URI, STATE
+from config.state import LOGS, MONGO_DATA, MONGO_URI, STAND_IN_URL, STATE
 from processes import DemoError, Interrupted, Processes, free_port
 from visitor import visit
 
 if TYPE_CHECKING:
     from visitor import Visit
 
-MANAGE = Path(__file__).with_name("manage.py")
-ADMIN, PASSWORD = "admin", "teapot"
+MANAGE = Path(__file__).resolve().with_name("manage.py")
+#: The users whom each run makes; the first may do everything.
+ADMIN, BEN, PASSWORD = "admin", "ben", "teapot"
 #: Seconds that the worker has to deliver the visit.
 PATIENCE = 30.0
 
@@ -60,8 +62,8 @@ def run(processes: Processes, port: int) -> int:
     """Everything from the first process to the end. Returns the exit status."""
     start(processes, port)
     address = f"http://127.0.0.1:{port}"
-    say(f"Sending a visitor through {address}/")
-    seen = visit(address, lambda step: _step(processes, step))
+    say(f"Sending visitors through {address}/")
+    seen = visit(address, (BEN, PASSWORD), lambda step: _step(processes, step))
     problems = summarize(processes, seen)
     for problem in problems:
         print(f"  MISSING  {problem}", file=sys.stderr, flush=True)
@@ -78,7 +80,7 @@ def run(processes: Processes, port: int) -> int:
 
 def _step(processes: Processes, step: str) -> None:
     processes.look()
-    print(f"    The visitor {step}", flush=True)
+    print(f"    {step}", flush=True)
 
 
 def start(processes: Processes, port: int) -> None:
@@ -92,12 +94,17 @@ def start(processes: Processes, port: int) -> None:
             "--pid-file", MONGO_DATA / "pid", "--log-file", MONGO_DATA / "log",
         ],
     )  # fmt: skip
+    stand_in_port = premises.stand_in_port(port)
+    say(f"Starting what stands for KISSmetrics and Matomo on port {stand_in_port}")
+    STAND_IN_URL.write_text(f"http://127.0.0.1:{stand_in_port}\n")
+    processes.start("standin", [sys.executable, "-m", "standin", "--port", str(stand_in_port)])
     processes.wait_for_port("mongo", mongo_port)
+    processes.wait_for_port("standin", stand_in_port)
     say("Making the database")
-    # Only now: the settings read the address of the server above.
+    # Only now: the settings read the addresses of the servers above.
     django.setup()
     call_command("migrate", verbosity=0)
-    _create_admin()
+    _create_users()
     processes.look()
     say(f"Starting the web server on port {port}, and a worker beside it")
     # --insecure: serve the style sheet and the pictures although DEBUG is off.
@@ -106,10 +113,11 @@ def start(processes: Processes, port: int) -> None:
     processes.wait_for_port("web", port)
 
 
-def _create_admin() -> None:
+def _create_users() -> None:
     from django.contrib.auth.models import User  # models need django.setup()
 
     User.objects.create_superuser(ADMIN, "admin@example.com", PASSWORD)
+    User.objects.create_user(BEN, "ben@example.com", PASSWORD)
 
 
 def summarize(processes: Processes, seen: Visit) -> list[str]:
@@ -137,12 +145,13 @@ def print_where_to_look(processes: Processes, address: str) -> None:
         manage = f"DEMO_DIR={shlex.quote(str(STATE))} {manage}"
     print(
         f"""
-  The shop      {address}/
-  The counters  {address}/numbers/
-  The admin     {address}/admin/   name {ADMIN}, password {PASSWORD}
+  The shop      {address}/   sign up, or sign in as {BEN} with the password {PASSWORD}
+  The providers {STAND_IN_URL.read_text().strip()}/   what KISSmetrics and Matomo got, from the server and from browsers
+  The journal   {address}/admin/pluginhost_journal/entry/   in the admin: name {ADMIN}, password {PASSWORD}
+  The counts    {address}/numbers/ and {address}/admin/pluginhost_timeseries/eventcount/
   The documents {MONGO_URI.read_text().strip()}   database shop, collection events
   The lanes     {manage} pluginhost
-  The logs      {processes.log("web")}, worker.log and mongo.log beside it""",
+  The logs      {processes.log("web")}, worker.log, standin.log and mongo.log beside it""",
         flush=True,
     )
 

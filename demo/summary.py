@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from visitor import Visit
 
 COLUMNS = ("accepted", "delivered", "skipped", "waiting", "dead")
-NOTHING = Arrived(0, "nobody knows: demo/receivers.py has no entry for it", frozenset())
+NOTHING = Arrived(0, "nobody knows: demo/receivers.py has no entry for it")
 
 
 def lanes() -> dict[str, dict[str, int]]:
@@ -35,22 +35,23 @@ def progress() -> tuple[int, int]:
 
 
 def read_plugins() -> list[dict[str, Any]]:
-    """The enabled plugins, as ``manage.py pluginhost list --json`` describes them."""
+    """The enabled plugins that receive events, as ``manage.py pluginhost list --json`` describes them."""
     output = io.StringIO()
     call_command("pluginhost", "list", "--json", stdout=output)
-    return json.loads(output.getvalue())["plugins"]
+    return [plugin for plugin in json.loads(output.getvalue())["plugins"] if plugin["event_types"]]
 
 
 def print_summary(visit: Visit) -> list[str]:
     """Print what became of the visit. Returns what is missing, a line each."""
     plugins, found = read_plugins(), lanes()
-    arrived = {plugin["alias"]: RECEIVERS.get(plugin["alias"], lambda: NOTHING)() for plugin in plugins}
+    arrived = {plugin["alias"]: RECEIVERS.get(plugin["alias"], lambda _: NOTHING)(visit) for plugin in plugins}
     _print_table(plugins, found, arrived)
+    _print_people(visit, arrived)
     problems: list[str] = []
-    for alias, at_receiver in arrived.items():
-        problems += check(alias, found.get(alias, {}), at_receiver, visit)
+    for plugin in plugins:
+        problems += check(plugin, found.get(plugin["alias"], {}), arrived[plugin["alias"]], visit)
     if not problems:
-        aliases = " and ".join(arrived)
+        aliases = ", ".join(arrived)
         print(f"\n  The order that was paid, {visit.paid}, is known to {aliases}.")
         print(f"  The order that was rolled back, {visit.refused}, is known to none of them.")
     return problems
@@ -65,7 +66,14 @@ def _print_table(plugins: list[dict[str, Any]], found: dict[str, dict[str, int]]
         print(f"  {alias:<14}{numbers}   {arrived[alias].words}")
 
 
-def check(alias: str, account: dict[str, int], arrived: Arrived, visit: Visit) -> list[str]:
+def _print_people(visit: Visit, arrived: dict[str, Arrived]) -> None:
+    print(f"\n  {'who looked at a product':<41}and who knows of it")
+    for person in visit.people:
+        knowing = [alias for alias, receiver in arrived.items() if receiver.products & person.products]
+        print(f"  {person.words:<41}{', '.join(knowing) or 'nobody'}")
+
+
+def check(plugin: dict[str, Any], account: dict[str, int], arrived: Arrived, visit: Visit) -> list[str]:
     """What is missing or too much for one plugin."""
     accepted, delivered = account.get("accepted", 0), account.get("delivered", 0)
     problems = []
@@ -81,4 +89,10 @@ def check(alias: str, account: dict[str, int], arrived: Arrived, visit: Visit) -
         problems.append(f"the order that was paid, {visit.paid}, did not arrive")
     if visit.refused in arrived.orders:
         problems.append(f"the order that was rolled back, {visit.refused}, arrived")
-    return [f"{alias}: {problem}." for problem in problems]
+    for person in visit.people:
+        wanted = person.products if plugin["purpose"] in person.purposes else frozenset()
+        if missing := wanted - arrived.products:
+            problems.append(f"{person.words}: looked at {', '.join(sorted(missing))}, which did not arrive")
+        if unwanted := (person.products & arrived.products) - wanted:
+            problems.append(f"{person.words}: looked at {', '.join(sorted(unwanted))}, which must not have arrived")
+    return [f"{plugin['alias']}: {problem}." for problem in (*problems, *arrived.problems)]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from config.state import DATABASE, mongo_uri
+from csp.constants import NONCE, NONE, SELF
+
+from config.state import DATABASE, mongo_uri, stand_in_url
+from standin import StandIn
+
+STAND_IN = stand_in_url()
 
 SECRET_KEY = "of a demo that serves this machine alone"
 DEBUG = False
@@ -25,12 +30,15 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.staticfiles",
     "pluginhost",
+    "pluginhost.builtin.bots",
+    "pluginhost.builtin.journal",
     "pluginhost_timeseries",
     "shop",
 ]
 
 MIDDLEWARE = [
     "pluginhost.middleware.TrackerMiddleware",
+    "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -48,7 +56,9 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "pluginhost.builtin.consent.context_processors.consent",
                 "shop.basket.basket",
+                "shop.privacy.stand_in",
             ]
         },
     }
@@ -63,10 +73,40 @@ DATABASES = {
     }
 }
 
+# Nothing inline but what carries the page's nonce, and nothing from elsewhere but from the two providers.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF, NONCE],
+        "style-src": [SELF],
+        "img-src": [SELF, STAND_IN],
+        "connect-src": [SELF, STAND_IN],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+    }
+}
+
 PLUGINHOST = {
     "PLUGINS": {
+        "bots": {},
+        "consent": {"OPT_OUT": "shop.privacy.has_opted_out"},
+        "kissmetrics": {
+            "API_KEY": StandIn.KEY,
+            "TRACKING_URL": f"{STAND_IN}/kissmetrics",
+            "LOADER_URL": f"{STAND_IN}/kissmetrics/i.js",
+            "SCRIPT_URL": f"{STAND_IN}/kissmetrics",
+        },
+        "piwik": {
+            "URL": f"{STAND_IN}/matomo/",
+            "SITE_ID": 1,
+            "TOKEN_AUTH": StandIn.TOKEN,
+            "GOALS": {"signed up": 1, "order paid": 2},
+            "USER_ID": True,
+        },
         "mongo": {"URI": mongo_uri(), "DATABASE": "shop"},
-        "timeseries": {},
+        "timeseries": {"PURPOSE": "necessary"},  # it counts products, not people
+        "journal": {},
     },
     "TRANSPORT": "outbox",
     "STRICT": True,
@@ -74,6 +114,9 @@ PLUGINHOST = {
     "PAGE_VIEWS": "server",
     "EXCLUDE_PATHS": ["/admin/"],
 }
+
+# The token travels unencrypted, but not further than this machine.
+SILENCED_SYSTEM_CHECKS = ["pluginhost_piwik.W002"]
 
 # With DEBUG off, Django would write nothing of an error to the terminal.
 LOGGING = {

@@ -14,7 +14,15 @@ MONGO_DATA = STATE / "mongo"
 MONGO_URI = STATE / "mongo.uri"
 """Written by the runner, which chooses the port, and read by each process of the demo."""
 
+STAND_IN_URL = STATE / "standin.url"
+"""The same for the server that stands for KISSmetrics and Matomo."""
+
 
 def mongo_uri() -> str:
     """The server of this run; MongoDB's usual address before there was one."""
     return MONGO_URI.read_text().strip() if MONGO_URI.exists() else "mongodb://127.0.0.1:27017/"
+
+
+def stand_in_url() -> str:
+    """Of the stand-in of this run, without a slash at its end."""
+    return STAND_IN_URL.read_text().strip() if STAND_IN_URL.exists() else "http://127.0.0.1:8001"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from shop.models import Order, OrderLine, Product
+from shop.models import OptOut, Order, OrderLine, Product
 
 
 class OrderLineInline(admin.TabularInline):
@@ -12,7 +12,7 @@ class OrderLineInline(admin.TabularInline):
 
 @admin.register(Product)
 class ProductAdmin(admin.ModelAdmin):
-    list_display = ["name", "price", "tagline"]
+    list_display = ["name", "category", "maker", "price", "tagline"]
     prepopulated_fields = {"slug": ["name"]}
 
 
@@ -20,3 +20,8 @@ class ProductAdmin(admin.ModelAdmin):
 class OrderAdmin(admin.ModelAdmin):
     list_display = ["id", "created", "name", "total", "voucher"]
     inlines = [OrderLineInline]
+
+
+@admin.register(OptOut)
+class OptOutAdmin(admin.ModelAdmin):
+    list_display = ["user"]

@@ -17,6 +17,9 @@ class Product(models.Model):
     tagline = models.CharField(max_length=120)
     description = models.TextField()
     price = models.DecimalField(max_digits=8, decimal_places=2)
+    category = models.CharField(max_length=40)
+    maker = models.CharField(max_length=80)
+    maker_url = models.URLField()
 
     class Meta:
         ordering = ["name"]
@@ -36,7 +39,9 @@ class Product(models.Model):
 class Order(models.Model):
     # A UUID: SQLite would give the number of an order that was rolled back to the next one.
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    customer = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True)
+    customer = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="orders"
+    )
     name = models.CharField(max_length=80)
     email = models.EmailField()
     voucher = models.CharField(max_length=20, blank=True)
@@ -65,3 +70,12 @@ class OrderLine(models.Model):
     @property
     def total(self) -> Decimal:
         return self.quantity * self.price
+
+
+class OptOut(models.Model):
+    """A user who is not to be tracked, by nothing, whatever was agreed to on which computer."""
+
+    user = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, related_name="opt_out")
+
+    def __str__(self) -> str:
+        return str(self.user)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 
@@ -10,9 +10,12 @@ from pluginhost import host
 from shop.models import Order, OrderLine
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from django.http import HttpRequest
 
     from shop.basket import Basket
+    from shop.models import Product
 
 #: The voucher with which each payment fails.
 BROKEN = "BROKEN"
@@ -46,8 +49,28 @@ def place(request: HttpRequest, basket: Basket, *, name: str, email: str, vouche
 
 def _track(request: HttpRequest, order: Order, lines: list[OrderLine]) -> None:
     with host.batch():  # many events, one INSERT
-        properties = {"items": sum(line.quantity for line in lines), "voucher": order.voucher, "currency": "EUR"}
-        host.track(request, "order paid", properties, key=f"order:{order.pk}", subject=order, value=order.total)
+        host.track(
+            request,
+            "order paid",
+            {
+                "order": order.pk,
+                "items": sum(line.quantity for line in lines),
+                "voucher": order.voucher,
+                "currency": "EUR",
+            },
+            key=f"order:{order.pk}",
+            subject=order,
+            value=order.total,
+            plugins={
+                "kissmetrics": {"value_as": "Billing Amount"},
+                "piwik": {
+                    "order": {
+                        "id": str(order.pk),
+                        "items": [item(line.product, line.quantity, line.price) for line in lines],
+                    }
+                },
+            },
+        )
         for line in lines:
             host.track(
                 request,
@@ -56,7 +79,19 @@ def _track(request: HttpRequest, order: Order, lines: list[OrderLine]) -> None:
                 key=f"order:{order.pk}:{line.product.slug}",
                 subject=line.product,
                 value=line.quantity,
+                plugins={"piwik": False},  # the order has told it
             )
+
+
+def item(product: Product, quantity: int, price: Decimal) -> dict[str, Any]:
+    """A row of an order or a basket, in the words of the plugin ``piwik``."""
+    return {
+        "sku": product.slug,
+        "name": product.name,
+        "category": product.category,
+        "price": price,
+        "quantity": quantity,
+    }
 
 
 def _charge(order: Order) -> None:

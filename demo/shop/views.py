@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import messages
-from django.contrib.auth import login
 from django.db.models import Q
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST
@@ -12,7 +11,7 @@ from pluginhost import host
 from pluginhost.decorators import track_event
 from shop import orders
 from shop.basket import Basket
-from shop.forms import OrderForm, QuantityForm, SearchForm, SignUpForm
+from shop.forms import OrderForm, QuantityForm, SearchForm
 from shop.models import Order, Product
 from shop.numbers import numbers_by_product
 
@@ -28,21 +27,26 @@ def products(request: HttpRequest) -> HttpResponse:
 
 def product(request: HttpRequest, slug: str) -> HttpResponse:
     found = get_object_or_404(Product, slug=slug)
-    host.track(request, "product viewed", {"slug": found.slug, "price": found.price}, subject=found)
+    host.track(
+        request,
+        "product viewed",
+        {"slug": found.slug, "price": found.price},
+        subject=found,
+        plugins={"piwik": {"category": "Shop", "label": found.slug}},
+    )
     others = Product.objects.exclude(pk=found.pk).order_by("?")[:4]
     return render(request, "shop/product.html", {"product": found, "form": QuantityForm(), "others": others})
 
 
-def _query(request: HttpRequest, response: HttpResponse | None = None) -> dict[str, Any]:  # noqa: ARG001
-    form = SearchForm(request.GET)
-    return {"query": form.cleaned_data["q"] if form.is_valid() else ""}
-
-
-@track_event("searched", _query)
 def search(request: HttpRequest) -> HttpResponse:
-    query = _query(request)["query"]
+    form = SearchForm(request.GET)
+    query = form.cleaned_data["q"].strip() if form.is_valid() else ""
     words = Q(name__icontains=query) | Q(tagline__icontains=query) | Q(description__icontains=query)
-    return render(request, "shop/search.html", {"query": query, "products": Product.objects.filter(words)})
+    found = list(Product.objects.filter(words))
+    if query:
+        site_search = {"keyword": query, "count": len(found)}
+        host.track(request, "searched", {"query": query}, value=len(found), plugins={"piwik": {"search": site_search}})
+    return render(request, "shop/search.html", {"query": query, "products": found})
 
 
 def basket(request: HttpRequest) -> HttpResponse:
@@ -57,8 +61,16 @@ def add_to_basket(request: HttpRequest, slug: str) -> HttpResponse:
         messages.error(request, "How many would you like?")
         return redirect(found)
     quantity = form.cleaned_data["quantity"]
-    Basket(request).add(found, quantity)
-    host.track(request, "added to basket", {"price": found.price}, subject=found, value=quantity)
+    filled = Basket(request)
+    filled.add(found, quantity)
+    host.track(
+        request,
+        "added to basket",
+        {"price": found.price},
+        subject=found,
+        value=quantity,
+        plugins={"piwik": {"cart": _cart(filled)}},
+    )
     messages.success(request, f"{found.name} is in your basket.")
     return redirect("shop:basket")
 
@@ -66,21 +78,16 @@ def add_to_basket(request: HttpRequest, slug: str) -> HttpResponse:
 @require_POST
 def remove_from_basket(request: HttpRequest, slug: str) -> HttpResponse:
     found = get_object_or_404(Product, slug=slug)
-    if Basket(request).remove(found):
-        host.track(request, "removed from basket", subject=found)
+    left = Basket(request)
+    if left.remove(found):
+        host.track(request, "removed from basket", subject=found, plugins={"piwik": {"cart": _cart(left)}})
     return redirect("shop:basket")
 
 
-def sign_up(request: HttpRequest) -> HttpResponse:
-    form = SignUpForm(request.POST or None)
-    if request.method == "POST" and form.is_valid():
-        user = form.save()
-        login(request, user)
-        host.identify(request, {"username": user.username, "email": user.email})
-        host.track(request, "signed up", {"newsletter": form.cleaned_data["newsletter"]})
-        messages.success(request, f"Welcome, {user.username}!")
-        return redirect("shop:basket" if Basket(request) else "shop:products")
-    return render(request, "shop/sign_up.html", {"form": form})
+def _cart(basket: Basket) -> dict[str, Any]:
+    """The basket as Matomo wants it: all of it, each time."""
+    items = [orders.item(line.product, line.quantity, line.product.price) for line in basket]
+    return {"items": items, "revenue": basket.total}
 
 
 def checkout(request: HttpRequest) -> HttpResponse:
@@ -95,6 +102,7 @@ def checkout(request: HttpRequest) -> HttpResponse:
         except orders.PaymentRefused as refusal:
             return render(request, "shop/payment_refused.html", {"order": refusal.order}, status=402)
         wanted.clear()
+        host.track_client(request, "saw the thanks", {"total": placed.total}, value=placed.total)
         return redirect(placed)
     return render(request, "shop/checkout.html", {"form": form})
 
@@ -108,5 +116,6 @@ def numbers(request: HttpRequest) -> HttpResponse:
     return render(request, "shop/numbers.html", {"rows": numbers_by_product()})
 
 
+@track_event("read about the shop")
 def about(request: HttpRequest) -> HttpResponse:
     return render(request, "shop/about.html")

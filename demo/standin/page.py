@@ -93,7 +93,7 @@ def _fault(name: str, fault: str) -> str:
 
 
 def _people(people: list[list[str]]) -> str:
-    merged = [person for person in people if len(person) > 1]
+    merged = [person for person in reversed(people) if len(person) > 1]
     if not people:
         return ""
     rows = "".join(f"<li>{' = '.join(f'<code>{escape(identity)}</code>' for identity in ids)}</li>" for ids in merged)
@@ -104,7 +104,7 @@ def _visitors(visitors: list[dict[str, Any]]) -> str:
     if not visitors:
         return ""
     rows = []
-    for visitor in visitors:
+    for visitor in reversed(visitors):
         users = "".join(f", user <code>{escape(user)}</code>" for user in visitor["user_ids"])
         others = [cookie for cookie in visitor["cookie_ids"] if cookie != visitor["visitor_id"]]
         cookies = "".join(f", cookie <code>{escape(cookie)}</code>" for cookie in others)

@@ -25,6 +25,9 @@ class Migration(migrations.Migration):
                 ("tagline", models.CharField(max_length=120)),
                 ("description", models.TextField()),
                 ("price", models.DecimalField(decimal_places=2, max_digits=8)),
+                ("category", models.CharField(max_length=40)),
+                ("maker", models.CharField(max_length=80)),
+                ("maker_url", models.URLField()),
             ],
             options={
                 "ordering": ["name"],
@@ -42,7 +45,11 @@ class Migration(migrations.Migration):
                 (
                     "customer",
                     models.ForeignKey(
-                        blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, to=settings.AUTH_USER_MODEL
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="orders",
+                        to=settings.AUTH_USER_MODEL,
                     ),
                 ),
             ],
@@ -63,6 +70,18 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("product", models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to="shop.product")),
+            ],
+        ),
+        migrations.CreateModel(
+            name="OptOut",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "user",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="opt_out", to=settings.AUTH_USER_MODEL
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
