@@ -39,9 +39,13 @@ _PUSH = (
     "c.forEach(function(x){if(x[0]){if(b.indexOf(x[0])>=0)return;if(s.indexOf(x[0])<0)s.push(x[0])}q.push(x[1])});"
     "try{localStorage.setItem(k,JSON.stringify(s.slice(-200)))}catch(e){}})"
 )
+#: What was seen is remembered in localStorage, as browsers end the cookies of scripts early, and else in a cookie.
 _SIGNED_OUT = (
-    "(function(k){try{var m=/(?:^|; )" + SIGNED_OUT_COOKIE + "=(\\d+)/.exec(document.cookie);if(!m)return false;"
-    "if(localStorage.getItem(k)===m[1])return false;localStorage.setItem(k,m[1])}catch(e){return !!m}return true})"
+    "(function(k){try{var c='; '+document.cookie+';',m=/; " + SIGNED_OUT_COOKIE + "=(\\d+);/.exec(c);"
+    "if(!m)return false;"
+    "try{if(localStorage.getItem(k)===m[1])return false;localStorage.setItem(k,m[1])}"
+    "catch(e){k=k.replace(/:/g,'_')+'='+m[1];if(c.indexOf('; '+k+';')>=0)return false;"
+    "document.cookie=k+';path=/;max-age=33696000;samesite=lax'}}catch(e){return false}return true})"
 )
 
 
@@ -61,7 +65,7 @@ def to_js(value: Any) -> SafeString:
 def signed_out(alias: str) -> str:
     """A JavaScript expression: true once for each alias and browser after a log-out.
 
-    Without localStorage it stays true until the cookie ends.
+    A browser without localStorage remembers it in a cookie.
     """
     return f"{_SIGNED_OUT}({to_js(f'pluginhost:{alias}:signed_out')})"
 

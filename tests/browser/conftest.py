@@ -57,7 +57,9 @@ def site(_site: Site, settings: SettingsWrapper) -> Iterator[Site]:
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
     settings.BROWSER_POLICY = None
     settings.BROWSER_USER = None
+    settings.BROWSER_IGNORES_VARY = False
     settings.MIDDLEWARE = [
+        "tests.browser.site.middleware.careless_cache",
         *settings.MIDDLEWARE,
         "tests.browser.site.middleware.policy",
         "tests.browser.site.middleware.user",

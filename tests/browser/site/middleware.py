@@ -28,6 +28,18 @@ def policy(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[Htt
     return middleware
 
 
+def careless_cache(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """With ``BROWSER_IGNORES_VARY`` what comes after is a browser or a cache that does not know of Vary."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        if settings.BROWSER_IGNORES_VARY:
+            del response["Vary"]
+        return response
+
+    return middleware
+
+
 def user(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
     """``BROWSER_USER`` is the key of the user who sends each request; None: the session says who does."""
 
