@@ -9,7 +9,7 @@ from django.conf import settings as django_settings
 from django.core.exceptions import MiddlewareNotUsed
 from django.http import FileResponse
 from django.urls import get_script_prefix
-from django.utils.cache import patch_cache_control, patch_vary_headers
+from django.utils.cache import patch_vary_headers
 
 from pluginhost import html, identity, rendering
 from pluginhost.api import host
@@ -116,7 +116,7 @@ def _set_cookie(request: HttpRequest, response: HttpResponseBase, name: str, val
     """Give the visitor the id that this request's events carry; no shared cache may keep the answer."""
     response.set_cookie(name, value, max_age=age, secure=request.is_secure(), httponly=True, samesite="Lax")
     patch_vary_headers(response, ["Cookie"])
-    patch_cache_control(response, private=True)
+    rendering.caching_of(request).private = True
 
 
 def _sign_out(request: HttpRequest, response: HttpResponseBase, moment: str, settings: Settings) -> None:
@@ -130,5 +130,6 @@ def _sign_out(request: HttpRequest, response: HttpResponseBase, moment: str, set
             secure=request.is_secure(),
             samesite="Lax",
         )
+        rendering.caching_of(request).private = True
     if settings.ANONYMOUS_COOKIE is not None and settings.ANONYMOUS_COOKIE in request.COOKIES:
         response.delete_cookie(settings.ANONYMOUS_COOKIE, samesite="Lax")

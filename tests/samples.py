@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pluggy
+from asgiref.sync import async_to_sync
 from django.utils.safestring import mark_safe
 
 import pluginhost
@@ -226,6 +227,19 @@ class NameTag(Tag):
     """One that names the visitor."""
 
     announces_identity = True
+
+
+def content(response: Any) -> str:
+    """The text of a response, also of one that streams."""
+    if not response.streaming:
+        return str(response.text)
+    if not response.is_async:
+        return b"".join(response).decode()
+
+    async def read() -> bytes:
+        return b"".join([part async for part in response])
+
+    return async_to_sync(read)().decode()
 
 
 def told(html: str) -> list[dict[str, Any]]:

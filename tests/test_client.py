@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -17,11 +16,10 @@ from pluginhost import AsyncContextError, InvalidEvent, host
 from pluginhost.client import KEY
 from pluginhost.events import keyed_message_id
 from pluginhost.identity import page_user_id
-from tests.samples import Filter, told
+from tests.samples import Filter, Recorder, content, told
 
 pytestmark = pytest.mark.django_db
 rf = RequestFactory()
-NAMES = re.compile(r"who|ada")
 
 
 @pytest.fixture(params=["db", "signed_cookies"])
@@ -374,8 +372,6 @@ def test_a_renderer_that_raises(configure, client, caplog):
     def fail(request, page):
         raise LookupError("broken")
 
-    from tests.samples import Recorder
-
     configure(tag={}, other={"PLUGIN": "tag"})
     Recorder.act["tag"] = fail
     before = host.counts.get("lost", 0)
@@ -543,18 +539,8 @@ def test_a_synchronous_call_in_the_event_loop(configure, aclient, caplog):
 # --- streamed pages ---
 
 
-def body(response):
-    if response.is_async:
-
-        async def read():
-            return b"".join([part async for part in response])
-
-        return async_to_sync(read)().decode()
-    return b"".join(response).decode()
-
-
 def streamed_names(response):
-    return [[event[1] for event in said["events"]] for said in told(body(response)) if said["alias"] == "tag"]
+    return [[event[1] for event in said["events"]] for said in told(content(response)) if said["alias"] == "tag"]
 
 
 def test_a_streamed_page_empties_the_session_though_its_headers_have_gone(configure, client):
@@ -588,7 +574,7 @@ def test_a_session_in_a_cookie_cannot_be_emptied_late(configure, client, setting
     client.post("/pages/form/", {"name": "paid"})
     assert streamed_names(client.get("/pages/streamed/")) == [[], []]
     with pytest.raises(InvalidEvent, match="its session has gone out in a cookie: track earlier"):
-        body(client.get("/pages/streamed/?late=during"))
+        content(client.get("/pages/streamed/?late=during"))
     assert names(client.get("/pages/plain/")) == ["paid"]
     assert names(client.get("/pages/plain/")) == []
 
@@ -612,7 +598,7 @@ def test_a_stream_whose_headers_foresee_no_page_gets_no_snippet(configure, clien
     configure(tag={}, nametag={})
     client.force_login(User.objects.create_user("ada"))
     client.post("/pages/form/", {"name": "paid"})
-    assert told(body(client.get("/pages/streamed/", {"type": type_}))) == []
+    assert told(content(client.get("/pages/streamed/", {"type": type_}))) == []
     assert "the headers of /pages/streamed/ have gone out, and are none of a page" in caplog.text
     assert names(client.get("/pages/plain/")) == ["paid"]
 

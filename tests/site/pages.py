@@ -69,6 +69,9 @@ def streamed(request: HttpRequest) -> StreamingHttpResponse:
 
 
 async def astreamed(request: HttpRequest) -> StreamingHttpResponse:
+    for name in request.GET.getlist("name"):
+        await host.atrack_client(request, name)
+
     async def parts() -> AsyncIterator[str]:
         yield await host.arender(request)
         await asyncio.sleep(0)

@@ -1,0 +1,182 @@
+"""At a log-out the browser learns that somebody else may sit there now, and the anonymous id ends."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.contrib.auth import logout
+from django.contrib.auth.models import User
+from django.test import AsyncClient, Client, RequestFactory
+
+from pluginhost.delivery import memory
+from pluginhost.html import SIGNED_OUT_COOKIE
+from tests.samples import told
+
+pytestmark = pytest.mark.django_db
+MARK = SIGNED_OUT_COOKIE
+
+
+@pytest.fixture
+def ada():
+    client = Client()
+    client.force_login(User.objects.create_user("ada"))
+    return client
+
+
+def test_a_log_out_marks_the_browser(configure, ada, settings):
+    settings.SESSION_COOKIE_DOMAIN = "example.com"
+    configure(nametag={}, ANONYMOUS_COOKIE_AGE=1000)
+    before = time.time_ns() // 1_000_000
+    cookie = ada.post("/pages/sign-out/", secure=True).cookies[MARK]
+
+    assert before <= int(cookie.value) <= time.time_ns() // 1_000_000
+    assert {name: cookie[name] for name in ("max-age", "path", "domain", "secure", "samesite", "httponly")} == {
+        "max-age": 1000,
+        "path": "/",
+        "domain": "example.com",
+        "secure": True,
+        "samesite": "Lax",
+        "httponly": "",  # the snippets have to read it, on cached pages too
+    }
+
+
+def test_over_http(configure, ada):
+    configure(nametag={})
+    cookie = ada.post("/pages/sign-out/").cookies[MARK]
+    assert (cookie["secure"], cookie["domain"]) == ("", "")
+
+
+def test_two_log_outs_are_two(configure, ada):
+    configure(nametag={})
+    first = ada.post("/pages/sign-out/").cookies[MARK].value
+    ada.force_login(User.objects.create_user("bob"))
+    assert int(ada.post("/pages/sign-out/").cookies[MARK].value) > int(first)
+
+
+def test_a_page_that_logs_out_is_for_one_browser(configure, ada):
+    configure(nametag={})
+    response = ada.get("/pages/sign-out/")
+    assert response.headers["Cache-Control"] == "private"
+
+
+@pytest.mark.parametrize(
+    ("plugins", "marked"),
+    [
+        ({"nametag": {}}, True),
+        ({"tag": {}, "nametag": {}}, True),
+        ({"tag": {}}, False),
+        ({"recorder": {}}, False),
+        ({}, False),
+        ({"nametag": {}, "ENABLED": False}, False),
+    ],
+    ids=str,
+)
+def test_only_where_a_snippet_names_visitors(configure, ada, plugins, marked):
+    configure(**plugins)
+    response = ada.post("/pages/sign-out/")
+    assert (MARK in response.cookies) is marked
+    assert ("Cache-Control" in response.headers) is marked
+
+
+@pytest.mark.parametrize("path", ["/", "/pages/plain/", "/pages/json/", "/pages/streamed/"])
+def test_only_at_a_log_out(configure, ada, path):
+    configure(nametag={})
+    assert MARK not in ada.get(path).cookies
+
+
+def test_a_log_in_is_none(configure, client):
+    User.objects.create_user("ada", password="secret")
+    configure(nametag={})
+    assert MARK not in client.get("/sign-in/").cookies
+
+
+@pytest.mark.parametrize("cookies", [{}, {"sessionid": "x" * 32}], ids=str)
+def test_a_log_out_of_nobody_is_none(configure, client, cookies):
+    client.cookies.load(cookies)
+    configure(nametag={}, ANONYMOUS_COOKIE="visitor")
+    client.cookies["visitor"] = "0" * 32
+    response = client.post("/pages/sign-out/")
+    assert not {MARK, "visitor"} & set(response.cookies)
+
+
+def test_an_async_log_out(configure):
+    configure(nametag={}, ANONYMOUS_COOKIE="visitor")
+    client = AsyncClient()
+    async_to_sync(client.aforce_login)(User.objects.create_user("ada"))
+    client.cookies["visitor"] = "0" * 32
+    response = async_to_sync(client.post)("/pages/asign-out/")
+    assert response.cookies[MARK].value.isdigit()
+    assert response.cookies["visitor"]["max-age"] == 0
+
+
+def test_a_log_out_by_a_wrapped_request(configure, ada):
+    """As a view of Django REST framework does it."""
+    configure(nametag={})
+    assert MARK in ada.post("/pages/api/sign-out/").cookies
+
+
+def test_a_log_out_without_a_request(configure, ada):
+    """``user_logged_out`` may be sent by hand."""
+    from django.contrib.auth.signals import user_logged_out
+
+    configure(nametag={})
+    answers = user_logged_out.send_robust(sender=User, request=None, user=User(pk=5))
+    assert not [error for _, error in answers if error is not None]
+
+
+def test_a_log_out_outside_of_the_middleware(configure):
+    configure(nametag={})
+    request = RequestFactory().get("/")
+    request.user = User(pk=5)
+    request.session = Client().session
+    logout(request)  # nobody is there to set a cookie, and nothing fails
+
+
+# --- the host's own anonymous id ---
+
+
+def test_the_anonymous_id_ends_and_the_next_visitor_gets_a_new_one(configure, ada):
+    configure(recorder={}, ANONYMOUS_COOKIE="visitor")
+    first = ada.get("/").cookies["visitor"].value
+    gone = ada.post("/pages/sign-out/").cookies["visitor"]
+    assert (gone.value, gone["max-age"], gone["path"], gone["samesite"]) == ("", 0, "/", "Lax")
+
+    second = ada.get("/").cookies["visitor"].value
+    assert second != first
+    assert [event.anonymous_id for event in memory.events] == [first, second]
+
+
+def test_an_id_that_a_log_out_makes_is_nobody_elses(configure, ada):
+    """The event of the log-out carries it; who comes next must not have the same."""
+    configure(recorder={}, ANONYMOUS_COOKIE="visitor")
+    response = ada.post("/pages/sign-out/?track")
+    assert "visitor" not in response.cookies
+    ada.get("/")
+    signed_out, next_one = (event.anonymous_id for event in memory.events)
+    assert len(signed_out) == len(next_one) == 32
+    assert signed_out != next_one
+
+
+def test_without_that_cookie_none_is_deleted(configure, ada):
+    configure(recorder={}, ANONYMOUS_COOKIE="visitor")
+    assert "visitor" not in ada.post("/pages/sign-out/").cookies
+    configure(recorder={})
+    ada.cookies["visitor"] = "0" * 32
+    assert "visitor" not in ada.post("/pages/sign-out/").cookies
+
+
+def test_what_waited_for_a_page_ends_too(configure, ada):
+    """It was the other one's."""
+    configure(nametag={})
+    ada.post("/pages/form/", {"name": "paid"})
+    ada.post("/pages/sign-out/")
+    assert [s["events"] for s in told(ada.get("/pages/plain/").text)] == [[], []]
+
+
+def test_a_page_that_logs_out_names_nobody(configure, ada):
+    configure(nametag={})
+    response = ada.get("/pages/sign-out/?page")
+    assert [s["identity"] for s in told(response.text)] == [None, None]
+    assert MARK in response.cookies
