@@ -119,7 +119,7 @@ def _cause(error: Exception) -> str:
     """The kind of what went wrong at the bottom of an error. Messages of errors hold addresses."""
     inner: Any = error
     for _ in range(8):
-        found = (getattr(inner, "reason", None), inner.__cause__, inner.__context__, *inner.args)
+        found = (getattr(inner, "reason", None), inner.__cause__, *inner.args)
         deeper = next((candidate for candidate in found if isinstance(candidate, Exception)), None)
         if deeper is None:
             break

@@ -75,6 +75,8 @@ class FakeMatomo:
         self.requests: list[dict[str, Any]] = []
         self.connections: set[int] = set()
         self.answers: list[Any] = []
+        self.poison: str | None = None
+        """A request with this in one of its hits is undone, as Matomo does when a hit makes it fail."""
         self.ended = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
@@ -108,6 +110,8 @@ def _handler(fake: FakeMatomo) -> type[BaseHTTPRequestHandler]:
             fake.requests.append({"path": self.path, "headers": dict(self.headers), "json": json.loads(content)})
             sent = len(fake.requests[-1]["json"]["requests"])
             chosen = fake.answers.pop(0) if fake.answers else (200, {"Content-Type": "application/json"}, answer(sent))
+            if fake.poison and fake.poison in content.decode():
+                chosen = (500, {"Content-Type": "application/json"}, answer(0, 0, "error"))
             if callable(chosen):
                 chosen(self)
                 return

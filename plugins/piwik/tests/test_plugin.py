@@ -317,6 +317,25 @@ def test_a_server_that_is_away_gets_everything_later(database, configure, matomo
     assert [hit["e_a"] for hit in matomo.hits] == ["patient"]
 
 
+@pytest.mark.django_db(databases="__all__", transaction=True)
+def test_an_event_that_undoes_the_whole_request_is_found(database, configure, matomo):
+    configure("outbox", piwik={"URL": matomo.url, "SITE_ID": 1})
+    matomo.poison = "poison"
+    with host.batch():
+        for name in ("first", "poison", "last"):
+            host.track(None, name)
+
+    for _ in range(3):
+        drain(host.registry.runners, database)
+        Delivery.objects.update(due_at=dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
+
+    [waiting] = Delivery.objects.all()
+    assert (waiting.event_name, waiting.state) == ("poison", "waiting")
+    assert waiting.reason.endswith("answered 500, and undid the whole request")
+    recorded = [request for request in matomo.requests if "poison" not in str(request["json"])]
+    assert sum(len(request["json"]["requests"]) for request in recorded) == 2
+
+
 # Trying it out
 
 
