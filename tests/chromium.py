@@ -28,6 +28,8 @@ ARGUMENTS = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
     "--disable-gpu",
 ]
+#: What Chromium says of itself where people sit before it. Without a window it calls itself a robot.
+USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{}.0.0.0 Safari/537.36"
 #: Reports what a Content-Security-Policy forbids, beside the browser's own message.
 WATCH = """addEventListener("securitypolicyviolation", (event) => console.error(
     "violation: " + event.effectiveDirective + " of " + event.blockedURI + " at line " + event.lineNumber));"""
@@ -99,6 +101,7 @@ class Chromium:
 
     def visitor(self, url: str, **options: Any) -> Visitor:
         """Somebody with a fresh browser. ``options`` are those of Playwright's ``new_context``."""
+        options.setdefault("user_agent", USER_AGENT.format(self.browser.version.partition(".")[0]))
 
         async def made() -> Visitor:
             return await Visitor(self, await self.browser.new_context(base_url=url, **options)).watched()
@@ -222,20 +225,24 @@ class Tab:
 
         self.visitor.run(true())
 
-    def submit(self, name: str, **fields: str) -> None:
-        """Fill in the form of this id, send it, and wait for the next page."""
+    def submit(self, form: str, *checked: str) -> None:
+        """Check the boxes of these values in the form of this id, send it, and wait for the next page."""
 
         async def sent() -> None:
-            for field, value in fields.items():
-                await self._page.fill(f"#{name} [name={field}]", value)
+            for value in checked:
+                await self._page.check(f"#{form} [value={value}]")
             async with self._page.expect_navigation():
-                await self._page.click(f"#{name} button")
+                await self._page.click(f"#{form} button")
 
         self.visitor.run(sent())
 
     def text(self) -> str:
         """What a person reads on the page."""
         return str(self.visitor.run(self._page.inner_text("body")))
+
+    def source(self) -> str:
+        """The page as it is now, with the code of its scripts."""
+        return str(self.js("document.documentElement.outerHTML"))
 
     def html(self) -> str:
         """The page as the browser's cache has it."""

@@ -69,6 +69,7 @@ def site(_site: Site, settings: SettingsWrapper) -> Iterator[Site]:
     _site.asked.clear()
     views.to_do.clear()
     views.received.clear()
+    views.rendered.clear()
 
 
 @pytest.fixture

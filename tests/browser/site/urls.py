@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
-from django.urls import path
+from django.urls import include, path
 from django.views.decorators.cache import cache_page
 
 from tests.browser.site import views
@@ -20,6 +20,8 @@ urlpatterns = [
     path("in/<name>/", views.sign_in),
     path("out/", views.sign_out),
     path("plain/", views.plain),
+    path("choose/", views.choose),
+    path("consent/", include("pluginhost.builtin.consent.urls")),
     path("received/", views.receive),
     path("favicon.ico", icon),
     path("admin/", admin.site.urls),

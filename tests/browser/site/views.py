@@ -9,7 +9,9 @@ from django.contrib.auth import get_user_model, login, logout
 from django.http import HttpResponse, HttpResponseRedirect
 from django.template import RequestContext, Template
 from django.utils.cache import patch_cache_control
-from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.csrf import csrf_exempt, ensure_csrf_cookie
+
+from pluginhost.html import csp_nonce
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -35,15 +37,23 @@ document.addEventListener("DOMContentLoaded", function () { window.own.push("rea
 </html>
 """)
 
+CHOICE = Template("""<!doctype html><title>Choose</title>
+<form id="choice" method="post" action="/consent/">{% csrf_token %}
+<input type="checkbox" name="purpose" value="analytics"><input type="checkbox" name="purpose" value="marketing">
+<input type="hidden" name="next" value="/plain/"><button>Save</button></form>
+""")
+
 #: What the tests ask the pages to do: calls of this with the request, each once.
 to_do: list[Any] = []
+#: The paths of the pages that were rendered; what came out of a cache is not among them.
+rendered: list[str] = []
 #: What pages have sent to ``/received/``.
 received: list[Any] = []
 
 
 def _page(request: HttpRequest, title: str) -> HttpResponse:
-    nonce = getattr(request, "csp_nonce", "")
-    return HttpResponse(PAGE.render(RequestContext(request, {"title": title, "nonce": nonce})))
+    rendered.append(request.path)
+    return HttpResponse(PAGE.render(RequestContext(request, {"title": title, "nonce": csp_nonce(request) or ""})))
 
 
 def page(request: HttpRequest, name: str = "") -> HttpResponse:
@@ -78,6 +88,12 @@ def sign_out(request: HttpRequest) -> HttpResponse:
 def plain(request: HttpRequest) -> HttpResponse:
     """A page without snippets."""
     return HttpResponse("<!doctype html><title>Plain</title>")
+
+
+@ensure_csrf_cookie
+def choose(request: HttpRequest) -> HttpResponse:
+    """A form for the view of ``consent``."""
+    return HttpResponse(CHOICE.render(RequestContext(request)))
 
 
 @csrf_exempt

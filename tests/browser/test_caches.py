@@ -1,0 +1,114 @@
+"""What a cache keeps of a page is of nobody, and does no harm to anybody whom it is shown."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.core.cache import cache
+
+from pluginhost import host
+from tests.browser import providers
+from tests.browser.site import views
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ADA, BOB = "4711001", "4711002"
+
+
+@pytest.fixture(autouse=True)
+def accounts(transactional_db):
+    for name, pk in (("ada", ADA), ("bob", BOB)):
+        get_user_model().objects.create(pk=pk, username=name)
+
+
+@pytest.fixture(autouse=True)
+def enabled(configure, stand_in):
+    plugins = {"kissmetrics": providers.kissmetrics(stand_in), "piwik": providers.piwik(stand_in, USER_ID=True)}
+    configure("outbox", **plugins)
+
+
+@pytest.fixture
+def whole_site(site, settings):
+    """Django's cache of the whole site, outside of everything else, as its documentation has it."""
+    settings.MIDDLEWARE = [
+        "django.middleware.cache.UpdateCacheMiddleware",
+        *settings.MIDDLEWARE,
+        "django.middleware.cache.FetchFromCacheMiddleware",
+    ]
+    cache.clear()
+    yield "/page/shared/"
+    cache.clear()
+
+
+@pytest.fixture
+def one_view(site):
+    """A view that is decorated with ``cache_page``."""
+    cache.clear()
+    yield "/kept/shared/"
+    cache.clear()
+
+
+@pytest.fixture(params=["whole_site", "one_view"])
+def page(request):
+    """The path of a page that is cached."""
+    return request.getfixturevalue(request.param)
+
+
+def look(visitor, path, settle):
+    tab = visitor.tab(path)
+    settle(tab)
+    return tab
+
+
+def test_no_page_of_somebody_is_shown_to_another(new_visitor, page, settle, stand_in):
+    """Neither a name nor what waited for one of them."""
+    ada, bob, nobody = new_visitor(), new_visitor(), new_visitor()
+    for visitor, name in ((ada, "ada"), (bob, "bob")):
+        visitor.tab(f"/in/{name}/?next=/plain/")
+    views.to_do.append(lambda request: host.track_client(request, "Paid", {"by": ADA}))
+    tabs = [look(visitor, page, settle) for visitor in (ada, bob, nobody)]
+    named = [{pk for pk in (ADA, BOB) if f'"{pk}"' in tab.source()} for tab in tabs]
+    assert named == [{ADA}, {BOB}, set()]
+    assert [visitor.cookies().get("km_ni") for visitor in (ada, bob, nobody)] == [ADA, BOB, None]
+    assert [hit.user_id for hit in stand_in.received("matomo", kind="page view")] == [ADA, BOB, ""]
+    assert [hit.person for hit in stand_in.received("kissmetrics", kind="event")] == [ADA]
+    assert [hit.user_id for hit in stand_in.received("matomo", kind="event")] == [ADA]
+
+
+def test_people_without_cookies_share_a_page(new_visitor, whole_site, settle, stand_in):
+    """So the cache is worth something; and each of them is counted."""
+    for _ in range(3):
+        look(new_visitor(), whole_site, settle)
+    assert views.rendered == [whole_site]
+    assert len({hit.person for hit in stand_in.received("matomo", kind="page view")}) == 3
+
+
+def test_without_names_a_view_is_cached_for_all(new_visitor, one_view, settle, stand_in, configure):
+    configure(piwik=providers.piwik(stand_in))
+    ada, nobody = new_visitor(), new_visitor()
+    ada.tab("/in/ada/?next=/plain/")
+    look(ada, one_view, settle)
+    look(nobody, one_view, settle)
+    assert views.rendered == [one_view]
+    assert len({hit.person for hit in stand_in.received("matomo", kind="page view")}) == 2
+
+
+def test_a_page_made_for_nobody_logs_nobody_out(new_visitor, whole_site, settings, settle, stand_in):
+    """A cache that does not look at cookies shows it to somebody who is logged in."""
+    settings.MIDDLEWARE = [
+        settings.MIDDLEWARE[0],
+        "tests.browser.site.middleware.careless_cache",
+        *settings.MIDDLEWARE[1:],
+    ]
+    settings.BROWSER_IGNORES_VARY = True
+    look(new_visitor(), whole_site, settle)
+    ada = new_visitor()
+    look(ada, "/in/ada/", settle)
+    tab = look(ada, whole_site, settle)
+    assert views.rendered.count(whole_site) == 1
+    assert ADA not in tab.source()
+    assert ada.cookies()["km_ni"] == ADA
+    views.to_do.append(lambda request: host.track_client(request, "Paid"))
+    look(ada, "/page/", settle)
+    assert [hit.person for hit in stand_in.received("kissmetrics", kind="event")] == [ADA]
+    assert len(stand_in.received("kissmetrics", kind="alias")) == 1
