@@ -112,7 +112,7 @@ def _note(request: HttpRequest, registry: Registry, answer: Verdict, *, names: b
     """
     caching = caching_of(request)
     caching.vary |= _headers(registry, answer)
-    withheld = any(i.alias in answer.objectors and "User-Agent" in i.plugin.varies_on for i in registry.filters)
+    withheld = any(i.alias in answer.objectors for i in _looking_at_agents(registry))
     caching.private |= names or carries or withheld
     if caching.vary or caching.private:
         caching.keep_from_inner_cache(request)
@@ -120,10 +120,18 @@ def _note(request: HttpRequest, registry: Registry, answer: Verdict, *, names: b
 
 def _headers(registry: Registry, answer: Verdict | None) -> set[str]:
     """The request's headers that a page of these plugins depends on."""
-    headers = {header for i in registry.filters for header in i.plugin.varies_on} - {"User-Agent"}
+    headers = {header for i in registry.filters for header in i.plugin.varies_on if not _is_agent(header)}
     if _announcers(registry, answer or filtering.NO_OBJECTION):
         headers.add("Cookie")
     return headers
+
+
+def _looking_at_agents(registry: Registry) -> tuple[Implementation, ...]:
+    return tuple(i for i in registry.filters if any(map(_is_agent, i.plugin.varies_on)))
+
+
+def _is_agent(header: str) -> bool:
+    return header.lower() == "user-agent"
 
 
 def caching_of(request: HttpRequest) -> Caching:
@@ -159,7 +167,7 @@ def _may_have_session(request: HttpRequest) -> bool:
     session = getattr(request, "session", None)
     return (
         django_settings.SESSION_COOKIE_NAME in request.COOKIES
-        or (session is not None and session.modified)
+        or (session is not None and client.is_modified(session))
         or identity.user_id_of(identity.known_user(request)) is not None
     )
 
@@ -170,7 +178,7 @@ def _is_for_robots(request: HttpRequest, registry: Registry) -> bool:
     The other filters are not asked: in an event loop one of them might not be able
     to answer, and that would be remembered for the page.
     """
-    concerned = tuple(i for i in registry.filters if "User-Agent" in i.plugin.varies_on)
+    concerned = _looking_at_agents(registry)
     user = identity.known_user(request)
     answer = filtering.combine(dispatch.ask("filter_request", concerned, request=request, user=user))
     return bool(answer.objectors)

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from pluginhost import host
 from pluginhost.delivery import memory
 from pluginhost.middleware import TrackerMiddleware
-from tests.samples import Filter, NameTag, content, told
+from tests.samples import Filter, NameTag, Robots, content, told
 from tests.site import pages
 
 pytestmark = pytest.mark.django_db
@@ -216,6 +216,14 @@ def test_people_share_a_page_and_robots_get_their_own(configure, request, monkey
         # One copy for all people, whatever their browser.
         assert answered(monkeypatch, path, {"User-Agent": "Safari"}, {"User-Agent": "Chrome"}) == 0
     assert "Vary" not in person.headers
+
+
+@pytest.mark.parametrize("name", ["user-agent", "USER-AGENT"])
+def test_the_name_of_a_header_has_no_case(configure, monkeypatch, name):
+    monkeypatch.setattr(Robots, "varies_on", frozenset({name}))
+    configure(robots={}, tag={})
+    assert headers(Client().get("/pages/plain/", headers=ROBOT)) == {"Cache-Control": "private"}
+    assert headers(Client().get("/pages/plain/")) == {}
 
 
 def test_gpc_and_not(configure, cached, monkeypatch):

@@ -179,6 +179,16 @@ def test_without_a_session_cookie_no_session_is_touched(configure, client):
     assert not response.wsgi_request.session.accessed
 
 
+def test_a_session_that_is_a_plain_dict(configure):
+    """As projects make it in tests of their views."""
+    configure(tag={}, nametag={})
+    request = rf.get("/", HTTP_COOKIE="sessionid=x")
+    request.session = {}
+    assert host.track_client(request, "x")
+    assert [[event[1] for event in said["events"]] for said in told(host.render(request))] == [["x"], ["x"]]
+    assert request.session == {}
+
+
 # --- what an event is ---
 
 
