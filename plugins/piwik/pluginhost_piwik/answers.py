@@ -76,7 +76,7 @@ def read(status: int, headers: Mapping[str, str], body: bytes, sent: int, now: d
 def _taken(status: int, headers: Mapping[str, str], body: bytes, sent: int) -> Answer:
     counts = _counts(body)
     if counts is not None:
-        if counts.get("status") != "success":
+        if counts["status"] == "error":
             raise DeliveryError(f"answered {status}, and undid the whole request")
         return _checked(counts, sent)
     kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
@@ -84,7 +84,7 @@ def _taken(status: int, headers: Mapping[str, str], body: bytes, sent: int) -> A
         return Answer()
     if NOT_TRACKED in body:
         raise RetryableError(f"answered {status} as if no hit had come: something on the way dropped the request")
-    raise UncertainError(f"answered {status} with {kind or 'something'} that is not Matomo's: is the option URL right?")
+    raise UncertainError(f"answered {status} with {kind[:60] or 'something'} that is not Matomo's: is the option URL right?")
 
 
 def _counts(body: bytes) -> dict[str, Any] | None:
@@ -95,7 +95,7 @@ def _counts(body: bytes) -> dict[str, Any] | None:
             found, _ = json.JSONDecoder().raw_decode(text, match.start())
         except (ValueError, RecursionError):
             continue
-        if isinstance(found, dict) and "status" in found:
+        if isinstance(found, dict) and found.get("status") in ("success", "error"):
             return found
     return None
 

@@ -55,6 +55,7 @@ def test_taken_without_a_number(status, body, kind):
         (b'{"ok": true}', "application/json"),
         (b'{"status":"success","tracked":3', "application/json"),
         (b'{"status":"success"}', "application/json"),
+        (b'{"status":"ok","tracked":3,"invalid":0}', "application/json"),
         (b'{"status":"success","tracked":"3","invalid":0}', "application/json"),
         (b'{"status":"success","tracked":-3,"invalid":6}', "application/json"),
         (b"{" * 5000, "application/json"),
