@@ -84,7 +84,8 @@ def _taken(status: int, headers: Mapping[str, str], body: bytes, sent: int) -> A
         return Answer()
     if NOT_TRACKED in body:
         raise RetryableError(f"answered {status} as if no hit had come: something on the way dropped the request")
-    raise UncertainError(f"answered {status} with {kind[:60] or 'something'} that is not Matomo's: is the option URL right?")
+    what = kind[:60] or "something"
+    raise UncertainError(f"answered {status} with {what} that is not Matomo's: is the option URL right?")
 
 
 def _counts(body: bytes) -> dict[str, Any] | None:
