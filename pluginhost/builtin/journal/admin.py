@@ -10,12 +10,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.admin.utils import quote
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
-from django.db.models import Count, Q
+from django.db.models import Count, Q, QuerySet
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -30,8 +30,7 @@ from pluginhost.registry import load_registry
 
 if TYPE_CHECKING:
     from django.db import models
-    from django.db.models import QuerySet
-    from django.http import HttpRequest, HttpResponse
+    from django.http import HttpRequest
 
     ModelAdmin = admin.ModelAdmin[Entry]
     EntryPaginator = Paginator[Entry]
@@ -42,7 +41,7 @@ else:
 #: Entries that the list goes through, at most: to count them all would be to read them all.
 COUNTED = 10_000
 #: Names that the filter offers: the most frequent ones among so many events.
-NAMES, NAMES_AMONG = 50, 10_000
+NAMES, NAMES_AMONG = 50, 2_000
 
 
 class BoundedPaginator(EntryPaginator):
@@ -64,17 +63,18 @@ class ListedQuerySet(EntryQuerySet):
         time = times.first()
         while time is not None:
             aware = timezone.is_aware(time)
-            days.append((timezone.localtime(time) if aware else time).date())
+            day = (timezone.localtime(time) if aware else time).date()
+            days.append(day if kind == "day" else day.replace(day=1, month=1 if kind == "year" else day.month))
             begin = dt.datetime.combine(_next(days[-1], kind), dt.time())
             time = times.filter(**{f"{field_name}__gte": timezone.make_aware(begin) if aware else begin}).first()
         return days
 
 
 def _next(day: dt.date, kind: str) -> dt.date:
-    """The first day of the next year or month, or the next day."""
-    if kind == "day":
-        return day + dt.timedelta(days=1)
-    return dt.date(day.year + (kind == "year" or day.month == 12), 1 if kind == "year" else day.month % 12 + 1, 1)
+    """After the first day of a year or month, that of the next one; else the next day."""
+    days = {"year": 366, "month": 31, "day": 1}[kind]
+    later = day + dt.timedelta(days=days)
+    return later if kind == "day" else later.replace(day=1)
 
 
 class NameFilter(admin.SimpleListFilter):
@@ -145,14 +145,14 @@ class EntryAdmin(ModelAdmin):
             found |= Q(message_id=uuid.UUID(term))
         return queryset.filter(found), False
 
-    def response_action(self, request: HttpRequest, queryset: QuerySet[Entry], *args: Any) -> HttpResponse | None:
-        """Run an action; refuse one for all entries if they are more than the list has said."""
-        across = request.POST.get("select_across") == "1"
-        if across and queryset.order_by()[: COUNTED + 1].count() > COUNTED:
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
+        """Refuse to delete all entries at once if they are more than the list has said, and than memory may hold."""
+        if isinstance(objs, QuerySet) and objs.order_by()[: COUNTED + 1].count() > COUNTED:
             text = gettext("There are more than %(number)s such entries. Filter them first.") % {"number": COUNTED}
-            self.message_user(request, text, messages.ERROR)
-            return None
-        return super().response_action(request, queryset, *args)
+            return [], {}, set(), [text]
+        return super().get_deleted_objects(objs, request)
 
     @admin.display(description=_("properties"))
     def properties_in_short(self, entry: Entry) -> str:
@@ -191,7 +191,7 @@ class EntryAdmin(ModelAdmin):
 
 
 def _json(value: Any, **how: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, **how)
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, **how)
 
 
 def show() -> None:

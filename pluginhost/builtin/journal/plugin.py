@@ -21,7 +21,7 @@ from pluginhost.events import EventType, sample_event
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
 
-    from pluginhost import Event
+    from pluginhost.plugin import LaneOptions
 
 logger = logging.getLogger("pluginhost.delivery")
 
@@ -37,7 +37,7 @@ class Journal(pluginhost.Plugin):
         KEEP_DAYS: Annotated[int, msgspec.Meta(ge=1, le=36500)] | None = None
         """Entries of events that happened longer ago are deleted; None: never."""
         TYPES: Annotated[frozenset[EventType], msgspec.Meta(min_length=1)] = ALL_TYPES
-        """The types of event that are kept; others are skipped."""
+        """The types of event that are kept."""
         DATABASE: str | None = None
         """The database that is written to; the router's unless given."""
         ADMIN: bool = True
@@ -46,7 +46,6 @@ class Journal(pluginhost.Plugin):
     options: Options
     purpose = "analytics"
     personal_data = True
-    event_types: ClassVar[frozenset[EventType]] = ALL_TYPES
     dedupes = True
     django_app: ClassVar[str | None] = "pluginhost.builtin.journal"
 
@@ -54,6 +53,10 @@ class Journal(pluginhost.Plugin):
     """When to look for old entries, by the monotonic clock."""
     _behind = True
     """Whether entries may be left to be joined; at first, of a process that was killed."""
+
+    def __init__(self, alias: str, options: Options, lane: LaneOptions | None = None) -> None:
+        super().__init__(alias, options, lane)
+        self.event_types = options.TYPES
 
     @property
     def database(self) -> str:
@@ -66,9 +69,6 @@ class Journal(pluginhost.Plugin):
         from pluginhost.builtin.journal.checks import check_alias
 
         return check_alias(self)
-
-    def wants(self, event: Event) -> bool:
-        return event.type in self.options.TYPES
 
     @hookimpl
     def aggregate(self, batch: Batch) -> None:
@@ -88,7 +88,7 @@ class Journal(pluginhost.Plugin):
 
     def send_test(self) -> str:
         event = sample_event()
-        if not self.wants(event):
+        if event.type not in self.event_types:
             raise SkipEvent(f"TYPES leaves out events of the type {event.type!r}")
         self.aggregate(Batch([event]))
         return self._where(event.message_id)
