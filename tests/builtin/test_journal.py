@@ -292,7 +292,6 @@ def test_workers_that_write_the_same_events_at_once_write_each_once(database: st
     assert {int(entry.name) for entry in Entry.objects.filter(user_id="")} == nobody
 
 
-@pytest.mark.postgres
 def test_a_second_worker_writes_what_the_first_one_gave_up(database: str) -> None:
     one = event()
     written, waits = threading.Event(), threading.Event()
