@@ -38,6 +38,15 @@ def browse(visitor, settle):
     return browse
 
 
+@pytest.fixture(params=["storage", "no storage"])
+def storage(request, visitor):
+    """A browser with its storage, and one that refuses it."""
+    if request.param == "no storage":
+        visitor.run_first(
+            "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('', 'SecurityError') }})"
+        )
+
+
 def seen(request):
     host.track_client(request, "Seen")
 
@@ -47,21 +56,13 @@ class TestKissmetrics:
     def enabled(self, configure, stand_in):
         configure("outbox", kissmetrics=providers.kissmetrics(stand_in))
 
-    @pytest.fixture(params=["storage", "no storage"], autouse=True)
-    def storage(self, request, visitor):
-        """A browser with its storage, and one that refuses it."""
-        if request.param == "no storage":
-            visitor.run_first(
-                "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('', 'SecurityError') }})"
-            )
-        return request.param
-
     @pytest.fixture(autouse=True)
     def nobody_is_two(self, stand_in):
         yield
         assert stand_in.people()
         assert [person for person in stand_in.people() if {ADA, BOB} <= person] == []
 
+    @pytest.mark.usefixtures("storage")
     def test_a_log_in_names_the_visitor_once(self, browse, stand_in, visitor):
         browse("/page/")
         anonymous = unquote(visitor.cookies()["km_ai"])
@@ -69,6 +70,7 @@ class TestKissmetrics:
         assert len(stand_in.received("kissmetrics", kind="alias")) == 1
         assert stand_in.person(ADA) == {ADA, anonymous}
 
+    @pytest.mark.usefixtures("storage")
     def test_another_log_in_without_a_log_out(self, browse, stand_in, visitor):
         browse("/page/", "/in/ada/", "/page/", "/in/bob/")
         views.to_do.append(seen)
@@ -87,6 +89,7 @@ class TestKissmetrics:
         browse("/in/bob/", "/page/")
         assert hit.person in stand_in.person(BOB)
 
+    @pytest.mark.usefixtures("storage")
     def test_a_log_out_counts_once(self, browse, visitor):
         browse("/in/ada/", "/out/")
         anonymous = visitor.cookies()["km_ai"]
@@ -116,6 +119,7 @@ class TestKissmetrics:
         browse("/in/ada/", "/page/")
         assert len(stand_in.received("kissmetrics", kind="alias")) == 1
 
+    @pytest.mark.usefixtures("storage")
     def test_a_shared_computer(self, browse, stand_in, visitor):
         browse("/page/", "/in/ada/")
         visitor.forget_cookie("sessionid")
@@ -175,6 +179,7 @@ class TestMatomo:
         assert [user for user, _ in self.views(stand_in)] == [ADA, BOB, BOB]
         assert [visitor.user_ids for visitor in stand_in.visitors()] == [{ADA}, {BOB}]
 
+    @pytest.mark.usefixtures("storage")
     def test_a_log_in_right_after_a_log_out_begins_a_visit(self, browse, stand_in):
         browse("/in/ada/", "/out/?next=/plain/", "/in/bob/", "/page/")
         assert self.views(stand_in) == [(ADA, None), (BOB, "1"), (BOB, None)]
