@@ -125,7 +125,9 @@ def draft(
     if type_ == "page" and name is None and request is not None:
         name = (_context(request, settings).path or "/")[: door.MAX_NAME]
     name = door.event_name("name", name)
-    user_id = door.identifier("user_id", details.get("user_id")) or identity.user_id_of(who.user)
+    # One whom the request knows by now stays, even if it ends with a log-out or with somebody else's log-in.
+    user = who.user if request is None else identity.known_user(request)
+    user_id = door.identifier("user_id", details.get("user_id")) or identity.user_id_of(user)
     anonymous_id = door.identifier("anonymous_id", details.get("anonymous_id"))
     if anonymous_id is None and request is not None:
         anonymous_id = identity.anonymous_id(request, settings)

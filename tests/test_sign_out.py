@@ -48,11 +48,12 @@ def test_over_http(configure, ada):
     assert (cookie["secure"], cookie["domain"]) == ("", "")
 
 
-def test_two_log_outs_are_two(configure, ada):
+def test_two_log_outs_are_two(configure, ada, monkeypatch):
     configure(nametag={})
-    first = ada.post("/pages/sign-out/").cookies[MARK].value
-    ada.force_login(User.objects.create_user("bob"))
-    assert int(ada.post("/pages/sign-out/").cookies[MARK].value) > int(first)
+    for moment in (5, 6):
+        monkeypatch.setattr("pluginhost.identity.time.time_ns", lambda moment=moment: moment * 1_000_000)
+        assert ada.post("/pages/sign-out/").cookies[MARK].value == str(moment)
+        ada.force_login(User.objects.create_user(f"user{moment}"))
 
 
 def test_a_page_that_logs_out_is_for_one_browser(configure, ada):
@@ -134,6 +135,17 @@ def test_a_log_out_outside_of_the_middleware(configure):
     logout(request)  # nobody is there to set a cookie, and nothing fails
 
 
+@pytest.mark.django_db(transaction=True)
+def test_an_event_before_the_log_out_is_still_his(configure, ada):
+    """Outside of a transaction it waits for the end of the request, when nobody is logged in any more."""
+    configure(recorder={})
+    ada.post("/pages/sign-out/?track&user")
+    assert [(event.name, event.user_id) for event in memory.events] == [
+        ("signed out", str(User.objects.get().pk)),
+        ("after", None),
+    ]
+
+
 # --- the host's own anonymous id ---
 
 
@@ -154,7 +166,7 @@ def test_an_id_that_a_log_out_makes_is_nobody_elses(configure, ada):
     response = ada.post("/pages/sign-out/?track")
     assert "visitor" not in response.cookies
     ada.get("/")
-    signed_out, next_one = (event.anonymous_id for event in memory.events)
+    signed_out, next_one = memory.events[0].anonymous_id, memory.events[-1].anonymous_id
     assert len(signed_out) == len(next_one) == 32
     assert signed_out != next_one
 

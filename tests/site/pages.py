@@ -104,9 +104,13 @@ async def tracked_in_loop(request: HttpRequest) -> HttpResponse:
 
 
 def signing_out(request: HttpRequest) -> HttpResponse:
+    if "user" in request.GET:
+        str(request.user)
     if "track" in request.GET:
         host.track(request, "signed out")
     logout(request)
+    if "track" in request.GET:
+        host.track(request, "after")
     return HttpResponse(rendered(request) if "page" in request.GET else "out")
 
 
