@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: demo test clean
+.PHONY: bench demo test clean
 
 # A shop with all plugins, and a visitor. DEMO_EXIT=1 ends after the summary; DEMO_PORT and DEMO_DIR choose the place.
 demo: $(VENV)/.demo
@@ -14,6 +14,13 @@ demo: $(VENV)/.demo
 # All tests on this interpreter, with real servers that come as wheels. ARGS is for pytest: make test ARGS='-k outbox -x'
 test: $(VENV)/.test
 	@$(BIN)/python -m pytest $(ARGS)
+
+# What everything costs beside its peers: benchmarks/README.md. SHORT=1 for two minutes, ROWS='track flow' for some rows,
+# COUNT=1 for instructions (AGAINST=earlier.json compares), PROFILE=1 for where the time goes; the figures go to JSON.
+JSON ?= bench.json
+bench: $(VENV)/.bench
+	@$(BIN)/python -m benchmarks $(if $(SHORT),--short) $(if $(COUNT),--count) $(if $(PROFILE),--profile) \
+	  $(if $(AGAINST),--against $(AGAINST)) --json $(JSON) $(ROWS)
 
 clean:
 	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
@@ -43,4 +50,9 @@ $(VENV)/.test: $(VENV)/.host
 	@echo '==> Installing what the tests need'
 	@$(PIP) install --upgrade 'pip>=25.1'
 	@$(PIP) install --group test
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.host benchmarks/requirements.txt
+	@echo '==> Installing what the host is measured beside'
+	@$(PIP) install -r benchmarks/requirements.txt
 	@touch $@

@@ -1,0 +1,1 @@
+"""What the host costs, side by side with its peers. See README.md."""

@@ -1,0 +1,17 @@
+"""What is measured: a module for each group of rows."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from benchmarks.measuring import MEASUREMENTS, Measurement
+
+#: In the order of the table.
+MODULES = ("caller", "postgres", "pages", "flow", "storages", "backlog", "providers", "losses", "small")
+
+
+def load() -> list[Measurement]:
+    """Every measurement, in order."""
+    for module in MODULES:
+        import_module(f"{__name__}.{module}")
+    return MEASUREMENTS

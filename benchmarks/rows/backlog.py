@@ -1,0 +1,129 @@
+"""Whether a large backlog, or a long life, costs anything."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import places, sample
+from benchmarks.boot import boot, environment
+from benchmarks.contest import Contestant, play
+from benchmarks.figures import Row
+from benchmarks.filling import fill_with_copies
+from benchmarks.measuring import Figures, Run, measures
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LANES = ("one", "two", "three", "four")
+TAKEN = "One event through a worker and four lanes that do nothing, a million waiting (short: 50,000)"
+ACCEPTED = "One host.track, a million waiting (short: 50,000)"
+NONE = "none waiting"
+FIRST = 1000
+
+POSTGRES = Row("backlog-postgres", f"{TAKEN}, PostgreSQL", NONE, "µs an event and lane", "most", 1.2)
+POSTGRES_TRACK = Row("backlog-postgres-track", f"{ACCEPTED}, PostgreSQL", NONE, "µs", "most", 1.2)
+SQLITE = Row("backlog-sqlite", f"{TAKEN}, SQLite", NONE, "µs an event and lane", "most", 1.2)
+SQLITE_TRACK = Row("backlog-sqlite-track", f"{ACCEPTED}, SQLite", NONE, "µs", "most", 1.2)
+MEMORY = Row(
+    "memory", "Memory of a worker after a million events (short: 30,000)", "after the first 1,000", "MiB", "most", 1.05
+)
+
+
+@measures(POSTGRES, POSTGRES_TRACK)
+def backlog_postgres(run: Run) -> Iterator[Figures]:
+    return backlog(run, "postgres", POSTGRES, POSTGRES_TRACK)
+
+
+@measures(SQLITE, SQLITE_TRACK)
+def backlog_sqlite(run: Run) -> Iterator[Figures]:
+    return backlog(run, "sqlite", SQLITE, SQLITE_TRACK)
+
+
+def backlog(run: Run, vendor: str, taken: Row, accepted: Row) -> Iterator[Figures]:
+    events = run.size(5_000, 2_000)
+    results = play(
+        {
+            "ours": Contestant(worked, run.places.database(vendor), events, run.size(1_000_000, 50_000)),
+            "peer": Contestant(worked, run.places.database(vendor), events, 0),
+        },
+        rounds=run.size(8, 4),
+    )
+    for row, key in ((taken, "deliver"), (accepted, "accept")):
+        yield Figures(row.name, *([turn[key] for turn in results[name]] for name in ("ours", "peer")))
+
+
+def nothing() -> dict[str, dict[str, Any]]:
+    return {lane: {"PLUGIN": "nothing"} for lane in LANES}
+
+
+def worked(database: dict[str, Any], events: int, waiting: int) -> Iterator[dict[str, float]]:
+    """As many events in as out, the oldest first: what waits stays."""
+    boot({"default": database}, nothing())
+    from pluginhost import host
+    from pluginhost.delivery.intake import take
+    from pluginhost.delivery.work import step
+    from pluginhost.models import Delivery, Envelope
+
+    if waiting:
+        fill_with_copies(waiting, ",".join(LANES))
+    runners = host.registry.runners.values()
+    while True:
+        requests = sample.requests(events)
+        begun = perf_counter()
+        for request in requests:
+            host.track(request, sample.NAME, sample.PROPERTIES)
+        accepted = perf_counter()
+        taken = 0
+        while taken < events:
+            taken += take("default")
+            for runner in runners:
+                while step(runner, "default"):
+                    pass
+        ended = perf_counter()
+        assert Envelope.objects.count() == waiting
+        assert not Delivery.objects.exists()
+        yield {"accept": (accepted - begun) / events * 1e6, "deliver": (ended - accepted) / events / len(LANES) * 1e6}
+
+
+@measures(MEMORY)
+def memory(run: Run) -> Iterator[Figures]:
+    results = play(
+        {"ours": Contestant(lived, run.places.database("sqlite"), run.size(1_000_000, 30_000))}, rounds=1, warm_up=0
+    )
+    (life,) = results["ours"]
+    note = "after each tenth of it, in MiB: " + ", ".join(f"{each:.1f}" for each in life["tenths"])
+    yield Figures(MEMORY.name, [life["last"]], [life["first"]], note)
+
+
+def lived(database: dict[str, Any], events: int) -> Iterator[dict[str, Any]]:
+    """A worker that is looked at from outside."""
+    boot({"default": database}, nothing())
+    from pluginhost.delivery import accounts
+
+    def through(expected: int) -> None:
+        while True:
+            found = accounts.read("default")
+            if found and all(each["delivered"] == expected for each in found.values()):
+                return
+            time.sleep(0.5)
+
+    with places.worker(environment({"default": database}, nothing())) as process:
+        fill_with_copies(FIRST, ",".join(LANES))
+        through(FIRST)
+        first = resident(process.pid)
+        tenths = []
+        for tenth in range(1, 11):
+            fill_with_copies(events // 10, ",".join(LANES))
+            through(FIRST + tenth * (events // 10))
+            tenths.append(resident(process.pid))
+        yield {"first": first, "last": tenths[-1], "tenths": tenths}
+
+
+def resident(pid: int) -> float:
+    """Resident memory of a process in MiB (Linux, proc(5))."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

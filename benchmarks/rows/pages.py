@@ -1,0 +1,79 @@
+"""What a page costs that tracks: gunicorn with two workers, four visitors."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import places, sample
+from benchmarks.boot import FILTERS, boot, environment, four
+from benchmarks.contest import Contestant, play
+from benchmarks.figures import Row
+from benchmarks.measuring import Figures, Run, measures
+from benchmarks.receiver import SEGMENT
+from benchmarks.visitors import Visitors
+from tests.servers import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROCESSES, THREADS, CONNECTIONS = 2, 2, 4
+
+WHAT = "A Django page with the middleware and one host.track, SQLite"
+AGAINST_SEGMENT = Row("page-segment", WHAT, "with Segment", "pages/s", "least", 0.93)
+AGAINST_CELERY = Row("page-celery", WHAT, "with Celery's delay, Valkey", "pages/s", "least", 1.5)
+AGAINST_NOTHING = Row("page-plain", WHAT, "without tracking", "pages/s", must=False)
+DELIVERED = Row(
+    "page-delivered", f"{WHAT}, and a worker that delivers meanwhile", "with Segment", "pages/s", must=False
+)
+
+
+@measures(AGAINST_SEGMENT, AGAINST_CELERY, AGAINST_NOTHING, DELIVERED)
+def pages(run: Run) -> Iterator[Figures]:
+    seconds = run.size(40, 10) / 10
+    url = run.places.receiver(SEGMENT)
+    contestants = {
+        "ours": Contestant(page, "host", run.places.database("sqlite"), seconds, {}),
+        "segment": Contestant(page, "segment", run.places.database("sqlite"), seconds, {"BENCHMARKS_RECEIVER": url}),
+        "celery": Contestant(
+            page, "celery", run.places.database("sqlite"), seconds, {"BENCHMARKS_BROKER": run.places.broker}
+        ),
+        "plain": Contestant(page, "plain", run.places.database("sqlite"), seconds, {}),
+    }
+    if DELIVERED.name in run.wanted:
+        contestants["delivered"] = Contestant(page, "host", run.places.database("sqlite"), seconds, {}, True)
+    results = play(contestants, rounds=run.size(10, 4))
+    rates = {name: [turn["rate"] for turn in turns] for name, turns in results.items()}
+    slowest = {name: f"{max(turn['slowest'] for turn in turns):.1f}" for name, turns in results.items()}
+    note = "99 of 100 pages took at most, in ms: " + ", ".join(f"{name} {most}" for name, most in slowest.items())
+    yield Figures(AGAINST_SEGMENT.name, rates["ours"], rates["segment"], note)
+    yield Figures(AGAINST_CELERY.name, rates["ours"], rates["celery"])
+    yield Figures(AGAINST_NOTHING.name, rates["ours"], rates["plain"])
+    if DELIVERED.name in run.wanted:
+        yield Figures(DELIVERED.name, rates["delivered"], rates["segment"])
+
+
+def page(
+    kind: str, database: dict[str, Any], seconds: float, more: dict[str, str], delivering: bool = False
+) -> Iterator[dict[str, float]]:
+    """The same site on a server of its own; ``kind`` is the page that the visitors look at."""
+    plugins = four() if kind == "host" else {}
+    if delivering:  # lanes that do nothing: what a provider's lane costs is another row
+        plugins = {name: options if name in FILTERS else {"PLUGIN": "nothing"} for name, options in plugins.items()}
+    with ExitStack() as ending:
+        boot({"default": database}, plugins)
+        env = environment({"default": database}, plugins, **more)
+        if delivering:
+            ending.enter_context(places.worker(env))
+        port = free_port()
+        gunicorn = ["gunicorn", "benchmarks.shop.wsgi", "--bind", f"127.0.0.1:{port}", "--log-level", "warning"]
+        gunicorn += ["--workers", str(PROCESSES), "--worker-class", "gthread", "--threads", str(THREADS)]
+        gunicorn += ["--keep-alive", "600", "--no-control-socket"]
+        ending.enter_context(places.process(sys.executable, "-m", *gunicorn, env=env, wait_for=port))
+        visitors = Visitors(
+            port, f"/{kind}/17/", sample.CONTEXT["userAgent"], connections=CONNECTIONS, processes=PROCESSES
+        )
+        ending.callback(visitors.close)
+        while True:
+            yield visitors.visit(seconds)._asdict()
