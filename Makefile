@@ -15,9 +15,9 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	@$(BIN)/python -m pytest $(ARGS)
 
-# What everything costs beside its peers: benchmarks/README.md. SHORT=1 for two minutes, ROWS='track flow' for some rows,
-# COUNT=1 for instructions (AGAINST=earlier.json compares), PROFILE=1 for where the time goes; the figures go to JSON.
-JSON ?= bench.json
+# What everything costs beside its peers, as a table and as JSON: see benchmarks/README.md. SHORT=1 takes two minutes,
+# ROWS='track page-*' chooses rows. COUNT=1 counts instructions (AGAINST=earlier.json compares), PROFILE=1 says where time goes.
+JSON ?= build/$(if $(COUNT),count,bench).json
 bench: $(VENV)/.bench
 	@$(BIN)/python -m benchmarks $(if $(SHORT),--short) $(if $(COUNT),--count) $(if $(PROFILE),--profile) \
 	  $(if $(AGAINST),--against $(AGAINST)) --json $(JSON) $(ROWS)

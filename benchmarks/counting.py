@@ -44,6 +44,7 @@ def main(names: list[str], path: Path | None, against: Path | None) -> int:
         change = f"{found[name] / before[name] - 1:+8.1%}" if name in before else ""
         print(f"{name:10}{found[name]:12,.0f} instructions{change}   {case.what}", flush=True)
     if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(found, indent=2) + "\n")
     return 0
 

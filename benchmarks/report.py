@@ -85,4 +85,5 @@ def write(path: Path, results: Iterable[Result], before: dict[str, Any], *, shor
         "short": short,
         "rows": [result.as_json() for result in results],
     }
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=2) + "\n")

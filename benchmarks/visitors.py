@@ -8,8 +8,8 @@ from collections import Counter
 from time import perf_counter
 from typing import NamedTuple
 
-#: Attempts to get one more connection that leads to a process with too few.
-TRIES = 400
+#: Attempts to get as many connections to each process as it is to have.
+TRIES = 50
 
 _REQUEST = (
     "GET {path} HTTP/1.1\r\nHost: shop.example.com\r\nUser-Agent: {agent}\r\nAccept-Language: de\r\n"
@@ -32,24 +32,30 @@ class Visitors:
     """``connections`` kept connections, as many to each of ``processes`` processes."""
 
     def __init__(self, port: int, path: str, agent: str, *, connections: int, processes: int) -> None:
-        self._port = port
         self._request = _REQUEST.format(path=path, agent=agent).encode()
         self._sockets: list[socket.socket] = []
         each = connections // processes
         led: Counter[bytes] = Counter()
         for _ in range(TRIES):
+            # Many at a time: while one process answers, the other one takes the next connection.
+            for made in self._connected(port, 4 * connections):
+                process = _header(_answer(made), b"x-process")
+                if len(self._sockets) < connections and led[process] < each:
+                    led[process] += 1
+                    self._sockets.append(made)
+                else:
+                    made.close()
             if len(self._sockets) == connections:
                 return
-            made = socket.create_connection(("127.0.0.1", port))
-            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            made.sendall(self._request)
-            process = _header(_answer(made), b"x-process")
-            if led[process] < each:
-                led[process] += 1
-                self._sockets.append(made)
-            else:
-                made.close()
         raise RuntimeError(f"the {processes} processes do not share the connections: {dict(led)}")
+
+    def _connected(self, port: int, count: int) -> list[socket.socket]:
+        """New connections, each with its first request on the way."""
+        made = [socket.create_connection(("127.0.0.1", port)) for _ in range(count)]
+        for connection in made:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.sendall(self._request)
+        return made
 
     def visit(self, seconds: float) -> Visit:
         """Look at pages for so long."""
