@@ -60,8 +60,13 @@ def worker(database: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     process = start(database, "worker", *arguments)
     try:
         assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line.startswith("worker "), line + process.stdout.read()
+        printed = []
+        for line in process.stdout:  # warnings of the checks come first
+            printed.append(line)
+            if line.startswith("worker "):
+                break
+        else:
+            raise AssertionError("".join(printed))
         yield process
     finally:
         end(process)
