@@ -62,15 +62,16 @@ def look(visitor, path, settle):
 
 def test_no_page_of_somebody_is_shown_to_another(new_visitor, page, settle, stand_in):
     """Neither a name nor what waited for one of them."""
-    ada, bob, nobody = new_visitor(), new_visitor(), new_visitor()
-    for visitor, name in ((ada, "ada"), (bob, "bob")):
-        visitor.tab(f"/in/{name}/?next=/plain/")
+    nobody, ada, bob, another = visitors = [new_visitor() for _ in range(4)]
+    ada.tab("/in/ada/?next=/plain/")
+    bob.tab("/in/bob/?next=/plain/")
+    tabs = [look(nobody, page, settle)]
     views.to_do.append(lambda request: host.track_client(request, "Paid", {"by": ADA}))
-    tabs = [look(visitor, page, settle) for visitor in (ada, bob, nobody)]
+    tabs += [look(visitor, page, settle) for visitor in (ada, bob, another)]
     named = [{pk for pk in (ADA, BOB) if f'"{pk}"' in tab.source()} for tab in tabs]
-    assert named == [{ADA}, {BOB}, set()]
-    assert [visitor.cookies().get("km_ni") for visitor in (ada, bob, nobody)] == [ADA, BOB, None]
-    assert [hit.user_id for hit in stand_in.received("matomo", kind="page view")] == [ADA, BOB, ""]
+    assert named == [set(), {ADA}, {BOB}, set()]
+    assert [visitor.cookies().get("km_ni") for visitor in visitors] == [None, ADA, BOB, None]
+    assert [hit.user_id for hit in stand_in.received("matomo", kind="page view")] == ["", ADA, BOB, ""]
     assert [hit.person for hit in stand_in.received("kissmetrics", kind="event")] == [ADA]
     assert [hit.user_id for hit in stand_in.received("matomo", kind="event")] == [ADA]
 

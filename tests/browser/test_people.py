@@ -131,15 +131,18 @@ class TestKissmetrics:
         browse("/page/")
         assert [hit.person for hit in stand_in.received("kissmetrics", kind="event", kept=None)] == [ADA, BOB, ADA]
 
-    def test_a_name_that_the_script_never_heard(self, browse, stand_in, visitor):
-        """KISSmetrics is away while somebody is logged in."""
+    @pytest.mark.parametrize("leaving", [[], ["/out/?next=/plain/"]], ids=["without a log-out", "with a log-out"])
+    def test_a_name_that_the_script_never_heard(self, browse, stand_in, visitor, leaving):
+        """KISSmetrics is away while somebody is logged in: what the browser did until then is not the next one's."""
         browse("/page/")
+        anonymous = unquote(visitor.cookies()["km_ai"])
         with stand_in.failing("kissmetrics", "500", scripts=True):
             visitor.excuse("500")
             visitor.tab("/in/ada/").open("/page/")
-        browse("/in/bob/", "/page/")
-        assert stand_in.person(BOB)
+        browse(*leaving, "/in/bob/", "/page/")
         assert visitor.cookies()["km_ni"] == BOB
+        assert stand_in.person(BOB)
+        assert anonymous not in stand_in.person(BOB)
 
     def test_the_server_knows_nobody_after_a_log_out(self, browse, stand_in, visitor, drain):
         """Even before a snippet has told the script."""

@@ -78,7 +78,7 @@ def test_with_the_policy_of_django(everything_works, settings, stand_in, intrane
     settings.SECURE_CSP = {"default-src": [CSP.NONE], "script-src": [CSP.NONCE], "connect-src": servers}
     settings.MIDDLEWARE = ["django.middleware.csp.ContentSecurityPolicyMiddleware", *settings.MIDDLEWARE]
     tab = everything_works()
-    assert tab.js("document.currentScript || document.scripts[0].nonce")
+    assert tab.js("document.scripts[0].nonce")
 
 
 def test_with_the_policy_of_django_csp(everything_works, settings, stand_in, intranet):

@@ -30,7 +30,6 @@ document.addEventListener("DOMContentLoaded", function () { window.own.push("rea
 </head>
 <body>
 <h1>{{ title }}</h1>
-{% if user.is_authenticated %}<p id="user">{{ user }}</p>{% endif %}
 {% render_client "body" %}
 <script nonce="{{ nonce }}">window.own.push("last")</script>
 </body>
