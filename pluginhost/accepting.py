@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import SynchronousOnlyOperation
 
-from pluginhost import client, counts, door, filtering
+from pluginhost import client, counts, door, filtering, identity
 from pluginhost.buffer import Pending
 from pluginhost.delivery import inside_hook
 from pluginhost.drafting import Who, client_draft, draft, switches
@@ -59,6 +59,16 @@ def draft_event(
         counts.count("filtered")
         return None
     return Pending(lanes, event, encoded, request)
+
+
+def anonymous_id(source: Any, registry: Registry, settings: Settings) -> str | None:
+    """What a track event of this request would carry. Makes no id."""
+    request = Who(source).request
+    if request is None:
+        return None
+    answer = filtering.verdict(registry.filters, request, None)
+    receivers = [registry.runners[lane].plugin for lane in _lanes(registry, "track", answer, {})]
+    return identity.anonymous_id(request, settings) or identity.first(identity.provider_ids(request, receivers))
 
 
 def _lanes(registry: Registry, type_: EventType, answer: Verdict, switched: Switches) -> tuple[str, ...]:

@@ -54,6 +54,13 @@ class Host:
         """What this process accepted, filtered, found invalid or lost at the call since it started."""
         return counts.snapshot()
 
+    def anonymous_id(self, request: HttpRequest) -> str | None:
+        """The anonymous id that events of this request carry, or None if the browser has none.
+
+        Of the host's own cookie, else of the cookie of a provider that the filters let through.
+        """
+        return accepting.anonymous_id(request, self.registry, conf.get_settings())
+
     def database(self, using: str | None = None) -> str:
         """The database that events of this thread go to: ``using``, or the router's."""
         from pluginhost.models import Envelope  # models can't be imported before the apps are ready

@@ -13,7 +13,6 @@ from pluginhost.context import context_of
 from pluginhost.events import Context, Event, encode, keyed_message_id, new_message_id
 from pluginhost.exceptions import InvalidEvent
 from pluginhost.options import did_you_mean, listing
-from pluginhost.plugin import reads_cookies
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -186,13 +185,13 @@ def _encoded(event: Event) -> bytes:
 def _with_ids_of_browser(event: Event, request: HttpRequest, settings: Settings, receivers: Sequence[Plugin]) -> Event:
     """The event with what the browser's cookies say: the host's own first, which is made now if it may be."""
     changes: dict[str, Any] = {}
-    found = identity.provider_ids(request, [plugin for plugin in receivers if reads_cookies(plugin)])
+    found = identity.provider_ids(request, receivers)
     if visitor_ids := {alias: ids.visitor for alias, ids in found.items() if ids.visitor}:
         changes["visitor_ids"] = visitor_ids
     if event.anonymous_id is None:
-        made = identity.anonymous_id(request, settings, may_make=True)
-        anonymous_id = made or next((ids.anonymous for ids in found.values() if ids.anonymous), None)
-        if anonymous_id is not None:
+        # Who delivers nothing about persons is no reason to mark a browser.
+        may_make = any(plugin.personal_data for plugin in receivers)
+        if anonymous_id := identity.anonymous_id(request, settings, may_make=may_make) or identity.first(found):
             changes["anonymous_id"] = anonymous_id
     return msgspec.structs.replace(event, **changes) if changes else event
 

@@ -20,7 +20,7 @@ from django.utils.functional import LazyObject, empty
 
 from pluginhost import door
 from pluginhost.exceptions import InvalidEvent
-from pluginhost.plugin import Plugin
+from pluginhost.plugin import Plugin, reads_cookies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -157,11 +157,16 @@ def provider_ids(request: HttpRequest, plugins: Iterable[Plugin]) -> Mapping[str
     """Alias -> ids, read once a request. A plugin that raises, or gives no usable id, gives none."""
     remembered: dict[str, ProviderIds] = request.__dict__.setdefault("_pluginhost_provider_ids", {})
     found = {}
-    for plugin in plugins:
+    for plugin in filter(reads_cookies, plugins):
         if plugin.alias not in remembered:
             remembered[plugin.alias] = _provider_ids(plugin, request)
         found[plugin.alias] = remembered[plugin.alias]
     return found
+
+
+def first(ids: Mapping[str, ProviderIds]) -> str | None:
+    """The anonymous id of the first provider that has one, in the order of the setting."""
+    return next((own.anonymous for own in ids.values() if own.anonymous), None)
 
 
 def _provider_ids(plugin: Plugin, request: HttpRequest) -> ProviderIds:

@@ -12,7 +12,7 @@ from pluginhost import host
 from pluginhost.delivery import memory
 from pluginhost.identity import ANONYMOUS_ID
 from pluginhost.middleware import TrackerMiddleware
-from tests.samples import Filter
+from tests.samples import Filter, Recorder
 
 COOKIE = "visitor"
 
@@ -53,6 +53,25 @@ def test_a_cookie_that_the_host_did_not_set_is_replaced(configure, client, garba
     value = client.get("/").cookies[COOKIE].value
     assert value != garbage
     assert memory.events[-1].anonymous_id == value
+
+
+def test_a_plugin_without_personal_data_marks_no_browser(configure, client, monkeypatch):
+    configure(recorder={}, ANONYMOUS_COOKIE=COOKIE)
+    monkeypatch.setattr(Recorder, "personal_data", False)
+
+    assert COOKIE not in client.get("/").cookies
+    assert [event.anonymous_id for event in memory.events] == [None]
+
+
+def test_a_site_can_ask_for_the_id(configure):
+    configure(recorder={}, ANONYMOUS_COOKIE=COOKIE)
+    request = RequestFactory().get("/")
+    assert host.anonymous_id(request) is None
+    request.COOKIES[COOKIE] = "0" * 32
+    assert host.anonymous_id(request) == "0" * 32
+    host.track(request, "x")
+    assert memory.events[-1].anonymous_id == "0" * 32
+    assert host.anonymous_id(None) is None
 
 
 @pytest.mark.parametrize("answer", [False, frozenset({"marketing"})], ids=str)

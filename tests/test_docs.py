@@ -116,7 +116,7 @@ def test_each_check_is_documented():
 
 
 def flags(parser: argparse.ArgumentParser) -> list[str]:
-    return [action.option_strings[-1] for action in parser._actions if action.dest != "help"]
+    return [[action.metavar, *action.option_strings][-1] for action in parser._actions if action.dest != "help"]
 
 
 def test_each_subcommand_is_documented_with_its_flags():
@@ -323,7 +323,7 @@ def test_each_example_runs(page, settings, installed):
     for view in list(namespace.values()):
         if inspect.isfunction(view) and list(inspect.signature(view).parameters) == ["request"]:
             answer = (async_to_sync(view) if iscoroutinefunction(view) else view)(namespace["request"])
-            assert answer is None or answer.status_code == 200
+            assert answer is None or answer.status_code in (200, 302)
 
 
 def sample_names() -> dict[str, object]:

@@ -54,6 +54,13 @@ def test_the_hosts_own_cookie_comes_first_even_if_it_is_new(configure, client):
     assert ids() == (made, {"cookies": "theirs"})
 
 
+def test_a_site_can_ask_for_the_id_that_the_filters_let_through(configure):
+    configure(filter={}, cookies={})
+    assert host.anonymous_id(request(provider="theirs")) == "theirs"
+    Filter.answer = frozenset({"something else"})
+    assert host.anonymous_id(request(provider="theirs")) is None
+
+
 def test_several_providers(configure):
     """The first in the setting that knows an anonymous id gives the event's; each has its own visitor id."""
     configure(recorder={}, visitors={}, second={"PLUGIN": "visitors"}, cookies={})
