@@ -146,7 +146,7 @@ def test_a_queue_is_made_if_there_is_none(queue):
     assert f"(window.{queue}=window.{queue}||[]," in code
 
 
-@pytest.mark.parametrize("queue", ["", "1q", "a.b", "a b", "a[0]", "q=alert(1)", "q\n", "é", "a-b", "</script>"])
+@pytest.mark.parametrize("queue", ["", "1q", "a.b", "a b", "a[0]", "q=alert(1)", "q\n", "é", "qé", "a-b", "</script>"])
 def test_what_is_no_name_for_a_queue_is_refused(queue):
     with pytest.raises(ValueError, match="is no name for a queue"):
         page().push(queue, [], "x")
