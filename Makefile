@@ -42,7 +42,7 @@ $(VENV)/.host: $(VENV)/.made pyproject.toml $(wildcard plugins/*/pyproject.toml)
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.host demo/requirements.txt
-	@echo '==> Installing the MongoDB server that the demo talks to'
+	@echo '==> Installing what only the demo needs'
 	@$(PIP) install -r demo/requirements.txt
 	@touch $@
 

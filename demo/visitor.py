@@ -57,6 +57,11 @@ class Browser:
         more = [(name.replace("_", "-"), value) for name, value in headers.items()]
         self._opener.addheaders = [("User-Agent", user_agent), ("Accept-Language", "en"), *more]
 
+    @property
+    def cookies(self) -> set[str]:
+        """The names of those that it was given."""
+        return {cookie.name for cookie in self._cookies}
+
     def get(self, path: str, **query: str) -> str:
         return self._open(f"{path}?{urlencode(query)}" if query else path)
 
@@ -88,6 +93,8 @@ def visit(address: str, user: tuple[str, str], say: Callable[[str], None]) -> Vi
     undecided = Browser(address)
     undecided.get("/")
     undecided.get("/products/tray/")
+    if marks := undecided.cookies - {"csrftoken"}:
+        raise DemoError(f"A visitor who has not chosen was given cookies: {', '.join(sorted(marks))}.")
     say("Somebody agrees to everything, and looks at the bowl; but the browser sends Sec-GPC: 1")
     private = Browser(address, Sec_GPC="1")
     _agree(private)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import login
 from django.contrib.auth.decorators import login_required
@@ -46,8 +45,7 @@ def _tell_who_it_was(request: HttpRequest) -> None:
 
     At a sign-up, where that is certain: whoever signs in may share the computer with others.
     """
-    anonymous = request.COOKIES.get(settings.PLUGINHOST["ANONYMOUS_COOKIE"])
-    if anonymous:
+    if anonymous := host.anonymous_id(request):
         host.alias(request, anonymous)
 
 
