@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pluginhost import host
+from tests.browser import providers
 from tests.browser.site import views
 
 #: A page that the browser may show again without asking.
@@ -65,6 +66,23 @@ def test_after_a_redirect(visitor):
     assert tab.path == "/page/thanks/"
     assert events(tab) == ["order paid"]
     assert events(visitor.tab("/page/next/")) == []
+
+
+def test_at_the_providers(visitor, configure, settings, stand_in, settle, site):
+    configure(kissmetrics=providers.kissmetrics(stand_in), piwik=providers.piwik(stand_in))
+    settings.BROWSER_IGNORES_VARY = True  # their scripts set cookies, and a browser then asks for the page anew
+    tab = visitor.tab(PAGE)
+    settle(tab)
+    copy = tab.duplicate()
+    tab.open("/plain/")
+    tab.back()
+    settle(tab, copy, visitor.tab(PAGE))
+    assert site.asked.count(PAGE) == 1
+    hits = stand_in.received(kind="event", kept=None)
+    assert sorted((hit.provider, hit.name) for hit in hits) == [
+        ("kissmetrics", "order paid"),
+        ("matomo", "order paid"),
+    ]
 
 
 def test_each_time_that_it_is_tracked(visitor):

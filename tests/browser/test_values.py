@@ -89,17 +89,21 @@ def test_a_long_text_is_cut_and_breaks_nothing(visitor, stand_in, enabled, setti
     settings.BROWSER_USER = hostile.LONG[:200]
     long = hostile.LONG[:3500]
     views.to_do.append(lambda request: host.track(request, "Read", {"all": long}, plugins={"piwik": {"label": long}}))
+    views.to_do.append(lambda request: host.track(request, "Searched", plugins={"piwik": {"search": long}}))
     views.to_do.append(lambda request: host.track_client(request, "Seen", {"some": long[:400]}))
     tab = visitor.tab()
     tab.open("/page/")
     settle(tab)
     drain()
-    browser, server = sorted(stand_in.received("kissmetrics", kind="event"), key=lambda hit: hit.origin)
+    [browser] = stand_in.received("kissmetrics", kind="event", name="Seen")
+    [server] = stand_in.received("kissmetrics", kind="event", name="Read")
     assert browser.properties == {"some": long[:400]}
     assert server.properties == {"all": long[:512]}
     assert {hit.person for hit in (browser, server)} == {hostile.LONG[:200]}
     [event] = stand_in.received("matomo", kind="event", origin="server")
     assert event.properties["e_n"] == long[:1024]
+    [search] = stand_in.received("matomo", kind="site search")
+    assert search.name == long[:1024]
     assert {hit.user_id for hit in stand_in.received("matomo")} == {hostile.LONG[:200]}
 
 
