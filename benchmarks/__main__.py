@@ -20,7 +20,7 @@ def main() -> int:
     if options.count:
         return counting.main(options.names, options.json, options.against)
     if options.profile:
-        return profiling.main(short=options.short)
+        return profiling.main(options.names, short=options.short)
     measurements = rows.load()
     known = [row for measurement in measurements for row in measurement.rows]
     if options.list:
@@ -36,13 +36,13 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks", description="What the host costs, beside its peers.")
-    parser.add_argument("names", nargs="*", metavar="ROW", help="Names of rows, with * for any; all unless given.")
+    parser.add_argument("names", nargs="*", metavar="ROW", help="Names of rows, or of cases; * is for anything.")
     parser.add_argument("--list", action="store_true", help="Name the rows, and measure nothing.")
     parser.add_argument("--short", action="store_true", help="About two minutes: smaller numbers, wider spreads.")
     parser.add_argument("--json", type=Path, metavar="FILE", help="Write the results there too.")
     parser.add_argument("--count", action="store_true", help="Count instructions instead (needs valgrind).")
     parser.add_argument("--against", type=Path, metavar="FILE", help="With --count: compare with this earlier JSON.")
-    parser.add_argument("--profile", action="store_true", help="Say where the time of one host.track goes instead.")
+    parser.add_argument("--profile", action="store_true", help="Say where the time of a case goes instead.")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""Says where the time of one ``host.track`` goes, in the case ``track`` of ``benchmarks.cases``.
+"""Says where the time of one event goes, in a case of ``benchmarks.cases``: ``track`` unless another is named.
 
 Twice: by samples of the stack, which disturb nothing but know only where time
 passes, and by cProfile, which counts calls but makes small functions look slow.
@@ -13,12 +13,13 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.boot import ROOT, boot
-from benchmarks.cases import CASES
+from benchmarks.cases import CASES, IN_TRANSACTION
 from benchmarks.places import Places
 
 if TYPE_CHECKING:
@@ -30,12 +31,17 @@ INTERVAL = 0.00037
 SHOWN = 30
 
 
-def main(*, short: bool) -> int:
-    """Print both profiles. Returns an exit status."""
-    with Places() as places:
-        database = json.dumps({"default": places.database("sqlite")})
-        arguments = [database, "20" if short else "100"]
-        return subprocess.run([sys.executable, "-m", "benchmarks.profiling", *arguments], cwd=ROOT).returncode
+def main(names: list[str], *, short: bool) -> int:
+    """Print both profiles of each case. Returns an exit status."""
+    if unknown := set(names) - CASES.keys():
+        print(f"There is no case {', '.join(sorted(unknown))}. The cases are: {', '.join(CASES)}", file=sys.stderr)
+        return 2
+    status = 0
+    for name in names or ["track"]:
+        with Places() as places:
+            arguments = [name, json.dumps({"default": places.database("sqlite")}), "40" if short else "200"]
+            status |= subprocess.run([sys.executable, "-m", "benchmarks.profiling", *arguments], cwd=ROOT).returncode
+    return status
 
 
 class Sampler:
@@ -82,17 +88,16 @@ def _print(title: str, found: Counter[CodeType], samples: int, micros: float) ->
         print(f"{number / samples:10.1%}{number / samples * micros:8.2f}   {_named(code)}")
 
 
-def _run(databases: dict[str, Any], rounds: int) -> None:
-    case = CASES["track"]
+def _run(name: str, databases: dict[str, Any], rounds: int) -> None:
+    case = CASES[name]
     boot(databases, case.plugins())
+    from django.core.management import call_command
     from django.db import transaction
-
-    from pluginhost.models import Envelope
 
     sampler, profile, undisturbed = Sampler(), cProfile.Profile(), 0.0
     for number in range(rounds + 1):
-        with transaction.atomic():
-            acts = [case.prepare(case.events * 5) for _ in range(3)]
+        acts = [case.prepare(case.events) for _ in range(3)]
+        with transaction.atomic() if name in IN_TRANSACTION else nullcontext():
             begun = perf_counter()
             acts[0]()
             undisturbed += perf_counter() - begun if number else 0.0  # the first round warms up
@@ -100,15 +105,15 @@ def _run(databases: dict[str, Any], rounds: int) -> None:
                 sampler.run(acts[1])
                 if number % 5 == 0:
                     profile.runcall(acts[2])
-        Envelope.objects.all().delete()
-    events = rounds * case.events * 5
+        call_command("flush", verbosity=0, interactive=False)
+    events = rounds * case.events
     micros = undisturbed / events * 1e6
-    print(f"One host.track takes {micros:.1f} µs here, one after the other; {sampler.samples} samples.")
+    print(f"{name}, {case.what}: {micros:.1f} µs here; {sampler.samples} samples.")
     _print("own", sampler.own, sampler.samples, micros)
     _print("with calls", sampler.cumulative, sampler.samples, micros)
-    print(f"\ncProfile, of {rounds // 5 * case.events * 5} events:")
+    print(f"\ncProfile, of {rounds // 5 * case.events} events:")
     pstats.Stats(profile).strip_dirs().sort_stats("tottime").print_stats(SHOWN)
 
 
 if __name__ == "__main__":
-    _run(json.loads(sys.argv[1]), int(sys.argv[2]))
+    _run(sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3]))
