@@ -199,6 +199,12 @@ def _check_class(where: str, cls: Any) -> None:
             id="pluginhost.E007",
             hint=f'Add the line "{cls.django_app}" to INSTALLED_APPS, and run migrate.',
         )
+    if not isinstance(cls.varies_on, (set, frozenset)):
+        raise ConfigurationError(
+            f"{where}: {cls.__name__}.varies_on is {cls.varies_on!r}.",
+            id="pluginhost.E004",
+            hint='It must be a frozenset of names of headers, such as frozenset({"Cookie"}).',
+        )
     reserved = sorted(LANE_OPTIONS.intersection(names(cls.Options)))
     if reserved:
         raise ConfigurationError(

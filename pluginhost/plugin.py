@@ -174,8 +174,8 @@ class Plugin:
         delivery errors, which the command explains.
         """
         event = sample_event()
-        if hasattr(self, "on_event"):
-            self.on_event(event)
+        if callable(on_event := getattr(self, "on_event", None)):
+            on_event(event)
         else:
             self.aggregate(Batch([event]))  # type: ignore[attr-defined]
         return "The plugin took the event."

@@ -176,6 +176,10 @@ class Properties(pluginhost.Plugin):
     def on_event(self, event): ...
 
 
+class VariesOnText(pluginhost.Plugin):
+    varies_on = "Cookie"
+
+
 class FailingInit(pluginhost.Plugin):
     def __init__(self, *args):
         raise RuntimeError("no")

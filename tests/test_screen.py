@@ -43,7 +43,14 @@ def test_a_batch_of_nothing_but_screened_events_calls_no_hook(database, configur
 
 @pytest.mark.parametrize(
     ("first", "second", "delivered"),
-    [(True, True, True), (True, False, False), (False, True, False), (False, False, False)],
+    [
+        (True, True, True),
+        (True, False, False),
+        (False, True, False),
+        (False, False, False),
+        (None, True, True),
+        (None, False, False),
+    ],
 )
 def test_one_is_enough(configure, first, second, delivered):
     configure("inline", recorder={}, first={"PLUGIN": "screener"}, second={"PLUGIN": "screener"})

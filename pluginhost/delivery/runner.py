@@ -91,13 +91,16 @@ class Runner:
 
     def _passes(self, screener: Plugin, event: Event) -> bool:
         try:
-            return screener.screen(event)
+            with self._watched():
+                passes = screener.screen(event) is not False
         except Exception as error:
             if self._trouble.get(screener.alias) != (trouble := type(error).__name__):
                 self._trouble[screener.alias] = trouble
                 reason = redacted(f"{trouble}: {error}", screener.options)
                 logger.error("plugin %s: screen failed, and has no opinion: %s", screener.alias, reason)
             return True
+        self._trouble.pop(screener.alias, None)
+        return passes
 
     def call(self, **argument: Any) -> None:
         """Call the hook once, under watch."""
