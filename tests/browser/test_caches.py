@@ -54,8 +54,8 @@ def page(request):
     return request.getfixturevalue(request.param)
 
 
-def look(visitor, path, settle):
-    tab = visitor.tab(path)
+def look(tab, path, settle):
+    tab.open(path)
     settle(tab)
     return tab
 
@@ -63,11 +63,11 @@ def look(visitor, path, settle):
 def test_no_page_of_somebody_is_shown_to_another(new_visitor, page, settle, stand_in):
     """Neither a name nor what waited for one of them."""
     nobody, ada, bob, another = visitors = [new_visitor() for _ in range(4)]
-    ada.tab("/in/ada/?next=/plain/")
-    bob.tab("/in/bob/?next=/plain/")
-    tabs = [look(nobody, page, settle)]
+    tabs = [nobody.tab(), ada.tab("/in/ada/?next=/plain/"), bob.tab("/in/bob/?next=/plain/"), another.tab()]
+    look(tabs[0], page, settle)
     views.to_do.append(lambda request: host.track_client(request, "Paid", {"by": ADA}))
-    tabs += [look(visitor, page, settle) for visitor in (ada, bob, another)]
+    for tab in tabs[1:]:
+        look(tab, page, settle)
     named = [{pk for pk in (ADA, BOB) if f'"{pk}"' in tab.source()} for tab in tabs]
     assert named == [set(), {ADA}, {BOB}, set()]
     assert [visitor.cookies().get("km_ni") for visitor in visitors] == [None, ADA, BOB, None]
@@ -79,17 +79,15 @@ def test_no_page_of_somebody_is_shown_to_another(new_visitor, page, settle, stan
 def test_people_without_cookies_share_a_page(new_visitor, whole_site, settle, stand_in):
     """So the cache is worth something; and each of them is counted."""
     for _ in range(3):
-        look(new_visitor(), whole_site, settle)
+        look(new_visitor().tab(), whole_site, settle)
     assert views.rendered == [whole_site]
     assert len({hit.person for hit in stand_in.received("matomo", kind="page view")}) == 3
 
 
 def test_without_names_a_view_is_cached_for_all(new_visitor, one_view, settle, stand_in, configure):
     configure(piwik=providers.piwik(stand_in))
-    ada, nobody = new_visitor(), new_visitor()
-    ada.tab("/in/ada/?next=/plain/")
-    look(ada, one_view, settle)
-    look(nobody, one_view, settle)
+    look(new_visitor().tab("/in/ada/?next=/plain/"), one_view, settle)
+    look(new_visitor().tab(), one_view, settle)
     assert views.rendered == [one_view]
     assert len({hit.person for hit in stand_in.received("matomo", kind="page view")}) == 2
 
@@ -102,14 +100,14 @@ def test_a_page_made_for_nobody_logs_nobody_out(new_visitor, whole_site, setting
         *settings.MIDDLEWARE[1:],
     ]
     settings.BROWSER_IGNORES_VARY = True
-    look(new_visitor(), whole_site, settle)
+    look(new_visitor().tab(), whole_site, settle)
     ada = new_visitor()
-    look(ada, "/in/ada/", settle)
-    tab = look(ada, whole_site, settle)
+    tab = look(ada.tab(), "/in/ada/", settle)
+    look(tab, whole_site, settle)
     assert views.rendered.count(whole_site) == 1
     assert ADA not in tab.source()
     assert ada.cookies()["km_ni"] == ADA
     views.to_do.append(lambda request: host.track_client(request, "Paid"))
-    look(ada, "/page/", settle)
+    look(tab, "/page/", settle)
     assert [hit.person for hit in stand_in.received("kissmetrics", kind="event")] == [ADA]
     assert len(stand_in.received("kissmetrics", kind="alias")) == 1
