@@ -68,6 +68,8 @@ class Chromium:
     async def _launch(self) -> None:
         from playwright.async_api import async_playwright
 
+        if shutil.which(self._path) is None:  # Playwright would leave its folders behind
+            raise FileNotFoundError(f"{self._path!r} is no program that can be run; see {VARIABLE}")
         self._playwright = await async_playwright().start()
         try:
             self.browser: Browser = await self._playwright.chromium.launch(
