@@ -11,9 +11,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 demo: $(VENV)/.demo
 	@$(BIN)/python demo/run.py
 
-# All tests on this interpreter, with real servers that come as wheels. ARGS is for pytest: make test ARGS='-k outbox -x'
+# All tests on this interpreter, with real servers that come as wheels, in a process a core.
+# ARGS is for pytest: make test ARGS='-n 0 -k outbox -x'
 test: $(VENV)/.test
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 # What everything costs beside its peers, as a table and as JSON: see benchmarks/README.md. SHORT=1 takes two minutes,
 # ROWS='track page-*' chooses rows. COUNT=1 counts instructions (AGAINST=earlier.json compares), PROFILE=1 says where time goes.

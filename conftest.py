@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 pytest_plugins = ["tests.fixtures"]
 
@@ -17,17 +13,15 @@ DEMANDED = os.environ.get("PLUGINHOST_TEST_DEMANDS", "").split()
 _passed: set[str] = set()
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    report: pytest.TestReport = yield  # type: ignore[assignment]
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Also called for what other processes have run, if there are several."""
     if report.when == "call" and report.passed:
-        _passed.update(marker.name for marker in item.iter_markers())
-    return report  # type: ignore[return-value]
+        _passed.update(report.keywords)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     missed = sorted(set(DEMANDED) - _passed)
-    if missed:
+    if missed and not hasattr(session.config, "workerinput"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")
         assert reporter is not None

@@ -61,8 +61,7 @@ def mongodb_uri() -> str | None:
     if MONGODB not in os.environ:
         if find_spec("nx_27017") is None:
             return None
-        data = folder() / "mongo"
-        data.mkdir()
+        data = Path(tempfile.mkdtemp(prefix="mongo-", dir=folder()))  # one for each process that runs tests
         port = free_port()
         process = subprocess.Popen(
             [
