@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks import sample
 from benchmarks.boot import FILTERS, four
-from benchmarks.filling import fill_with_copies
+from benchmarks.filling import PRODUCTS, fill, fill_with_copies
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,6 +99,23 @@ def _work(events: int) -> Callable[[], None]:
     return act
 
 
+def _fold(events: int) -> Callable[[], None]:
+    from benchmarks.shop.models import Product
+    from pluginhost import host
+    from pluginhost.delivery.intake import take
+    from pluginhost.delivery.work import step
+
+    Product.objects.bulk_create((Product(pk=pk + 1) for pk in range(PRODUCTS)), ignore_conflicts=True)
+    runner = host.registry.runners["timeseries"]
+    fill(events, "timeseries")
+
+    def act() -> None:
+        take("default")
+        step(runner, "default")
+
+    return act
+
+
 def _segment(events: int) -> Callable[[], None]:
     from segment.analytics import Client
 
@@ -124,6 +141,7 @@ CASES = {
         _work,
         500,
     ),
+    "fold": Case("one event of a batch of 500 from the outbox to its counter", lambda: {"timeseries": {}}, _fold, 500),
 }
 
 #: Those that run within one transaction, as in a view.
