@@ -11,12 +11,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 demo: $(VENV)/.demo
 	@$(BIN)/python demo/run.py
 
-# All tests on this interpreter, with real servers that come as wheels, in a process a core.
+# All tests on this interpreter, with real servers that come as wheels, in a process a core (which have to agree on
+# the names of tests, and so on the order of sets).
 # ARGS is for pytest: make test ARGS='-n 0 -k outbox -x'
 test: $(VENV)/.test
-	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	@PYTHONHASHSEED=0 $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
-# What everything costs beside its peers, as a table and as JSON: see benchmarks/README.md. SHORT=1 takes two minutes,
+# What everything costs beside its peers, as a table and as JSON: see benchmarks/README.md. SHORT=1 takes few minutes,
 # ROWS='track page-*' chooses rows. COUNT=1 counts instructions (AGAINST=earlier.json compares), PROFILE=1 says where time goes.
 JSON ?= build/$(if $(COUNT),count,bench).json
 bench: $(VENV)/.bench

@@ -44,7 +44,7 @@ def backlog_sqlite(run: Run) -> Iterator[Figures]:
 
 
 def backlog(run: Run, vendor: str, taken: Row, accepted: Row) -> Iterator[Figures]:
-    events = run.size(5_000, 2_000)
+    events = run.size(5_000, 1_000)
     results = play(
         {
             "ours": Contestant(worked, run.places.database(vendor), events, run.size(1_000_000, 50_000)),

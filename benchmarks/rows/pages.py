@@ -43,7 +43,7 @@ def pages(run: Run) -> Iterator[Figures]:
     }
     if DELIVERED.name in run.wanted:
         contestants["delivered"] = Contestant(page, "host", run.places.database("sqlite"), seconds, {}, True)
-    results = play(contestants, rounds=run.size(10, 4))
+    results = play(contestants, rounds=run.size(10, 3))
     rates = {name: [turn["rate"] for turn in turns] for name, turns in results.items()}
     slowest = {name: f"{max(turn['slowest'] for turn in turns):.1f}" for name, turns in results.items()}
     note = "99 of 100 pages took at most, in ms: " + ", ".join(f"{name} {most}" for name, most in slowest.items())
