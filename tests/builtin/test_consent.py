@@ -192,6 +192,39 @@ def test_an_explicit_choice_may_override_headers(consent, lanes):
     assert lanes(visit("garbage", sec_gpc="1", dnt="1")) == "necessary"
 
 
+@pytest.mark.parametrize(
+    ("cookie", "of_user", "expected"),
+    [
+        (None, None, "necessary"),
+        ("1:", None, "necessary analytics"),
+        (None, [], "necessary analytics"),
+        ("1:marketing", ["marketing", "other"], "necessary analytics marketing"),
+        ("garbage", None, "necessary"),
+        ("garbage", ["marketing"], "necessary"),
+        (None, RuntimeError("away"), "necessary"),
+        (None, "marketing", "necessary"),
+        ("1:marketing", RuntimeError("away"), "necessary"),
+    ],
+    ids=str,
+)
+def test_only_a_choice_that_is_known_overrides_headers(consent, lanes, cookie, of_user, expected):
+    """NECESSARY is wider than what the header leaves: what is unknown must not open it."""
+    consent(
+        CHOICE_OVERRIDES_HEADERS=True, NECESSARY=["necessary", "analytics"], GPC=["necessary"], OF_USER=f"{ME}.answer"
+    )
+    Answers.value = of_user
+    assert lanes(visit(cookie, user=User(pk=5), sec_gpc="1")) == expected
+
+
+@pytest.mark.parametrize("cookie", [None, "1:", "1:marketing"])
+def test_a_user_who_can_t_be_found_out_overrides_no_header(consent, lanes, cookie):
+    consent(
+        CHOICE_OVERRIDES_HEADERS=True, NECESSARY=["necessary", "analytics"], GPC=["necessary"], OF_USER=f"{ME}.answer"
+    )
+    unknown = unknown_user(RuntimeError("away"))
+    assert lanes(visit(cookie, session=True, user=unknown, sec_gpc="1")) == "necessary"
+
+
 def test_an_unreadable_cookie_is_logged_once(consent, lanes, caplog):
     caplog.set_level("INFO")
     consent()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-import re
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 from django.conf import settings as django_settings
@@ -13,7 +12,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.utils.module_loading import import_string
 
 import pluginhost
-from pluginhost import hookimpl
+from pluginhost import conf, hookimpl
 from pluginhost.builtin.consent import cookie
 
 if TYPE_CHECKING:
@@ -26,8 +25,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("pluginhost.consent")
 
-#: RFC 6265, 4.1.1: the name of a cookie is a token.
-_COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+class Choice(NamedTuple):
+    """What somebody has agreed to."""
+
+    purposes: frozenset[str]
+    known: bool = True
+    """Whether it could be read. A choice that nobody knows agrees to nothing, and overrides nothing."""
+
+
+UNKNOWN = Choice(frozenset(), known=False)
+
+#: None is not chosen yet, False an opt-out.
+UsersChoice: TypeAlias = "Choice | Literal[False] | None"
 
 
 class Consent(pluginhost.Plugin):
@@ -56,7 +66,7 @@ class Consent(pluginhost.Plugin):
         """The dotted path of ``(user) -> purposes``: what a user has agreed to, None for no choice yet."""
 
         def __post_init__(self) -> None:
-            if self.COOKIE is not None and not _COOKIE_NAME.fullmatch(self.COOKIE):
+            if self.COOKIE is not None and not conf.COOKIE.fullmatch(self.COOKIE):
                 raise ValueError(f"COOKIE is {self.COOKIE!r}; that is no name for a cookie")
             if self.OPT_OUT is not None and not self.OPT_OUT.isidentifier():
                 _function("OPT_OUT", self.OPT_OUT)
@@ -102,45 +112,38 @@ class Consent(pluginhost.Plugin):
         if not self._asks_about_users:
             return None
         try:
-            person = user if user is not None and user.is_authenticated else None
+            if user is None or not user.is_authenticated:
+                return None
         except Exception as error:
-            return self._unresolved(error)
-        if person is None:
-            return None
-        if self._has_opted_out(person):
+            choice = self._unresolved(error)
+        else:
+            choice = self._choice_of(user)
+        if choice is False:
             return False
-        return None if self._of_user is None else self._allowed([self._choice_of(person)])
+        return None if self._of_user is None else self._allowed([choice])
 
     def _of_request(self, request: HttpRequest, user: Any) -> frozenset[str] | bool:
         choices = [self._choice_in_cookie(request)]
         if self._asks_about_users:
-            try:
-                person = _person(request, user)
-            except Exception as error:
-                allowed = self._unresolved(error)
-                if allowed is False:
-                    return False
-                choices.append(frozenset())
-            else:
-                if person is not None:
-                    if self._has_opted_out(person):
-                        return False
-                    choices.append(self._choice_of(person))
+            choice = self._choice_of_visitor(request, user)
+            if choice is False:
+                return False
+            choices.append(choice)
         allowed = self._allowed(choices)
-        if self.options.CHOICE_OVERRIDES_HEADERS and any(choice is not None for choice in choices):
+        if self.options.CHOICE_OVERRIDES_HEADERS and _is_explicit(choices):
             return allowed
         for variable, limit in self._limits:
             if request.META.get(variable, "").strip().startswith("1"):
                 allowed &= limit
         return allowed
 
-    def _allowed(self, choices: Iterable[frozenset[str] | None]) -> frozenset[str]:
+    def _allowed(self, choices: Iterable[Choice | None]) -> frozenset[str]:
         """What the choices leave allowed. Of two the stricter counts; None is not chosen yet."""
-        made = [choice for choice in choices if choice is not None]
+        made = [choice.purposes for choice in choices if choice is not None]
         agreed = frozenset.intersection(*made) if made else self.options.DEFAULT
         return frozenset(self.options.NECESSARY | agreed)
 
-    def _choice_in_cookie(self, request: HttpRequest) -> frozenset[str] | None:
+    def _choice_in_cookie(self, request: HttpRequest) -> Choice | None:
         """A cookie that can't be read is a choice that nobody knows: it allows nothing."""
         name = self.options.COOKIE
         value = None if name is None else request.COOKIES.get(name)
@@ -149,8 +152,19 @@ class Consent(pluginhost.Plugin):
         agreed = cookie.parse(value)
         if agreed is None:
             self._log("cookie", "a consent cookie can't be read; it allows nothing", level=logging.INFO)
-            return frozenset()
-        return agreed
+            return UNKNOWN
+        return Choice(agreed)
+
+    def _choice_of_visitor(self, request: HttpRequest, user: Any) -> UsersChoice:
+        try:
+            person = _person(request, user)
+        except Exception as error:
+            return self._unresolved(error)
+        return None if person is None else self._choice_of(person)
+
+    def _choice_of(self, person: Any) -> UsersChoice:
+        """What a user who is logged in has chosen; False for an opt-out, None for no choice yet."""
+        return False if self._has_opted_out(person) else self._agreed_by(person)
 
     def _has_opted_out(self, person: Any) -> bool:
         if self._opted_out is None:
@@ -161,7 +175,7 @@ class Consent(pluginhost.Plugin):
             self._log("OPT_OUT", "OPT_OUT failed; the user is treated as one who has opted out", exc_info=True)
             return True
 
-    def _choice_of(self, person: Any) -> frozenset[str] | None:
+    def _agreed_by(self, person: Any) -> Choice | None:
         if self._of_user is None:
             return None
         try:
@@ -170,13 +184,13 @@ class Consent(pluginhost.Plugin):
                 return None
             if isinstance(purposes, (str, bytes)):
                 raise TypeError(f"OF_USER gave the text {purposes!r}; it must give a list or a set of purposes")
-            return frozenset(purposes)
+            return Choice(frozenset(purposes))
         except Exception:
             self._log("OF_USER", "OF_USER failed; only what needs no consent is allowed", exc_info=True)
-            return frozenset()
+            return UNKNOWN
 
-    def _unresolved(self, error: Exception) -> frozenset[str] | bool:
-        """What is allowed while nobody knows whose request it is."""
+    def _unresolved(self, error: Exception) -> UsersChoice:
+        """What is to be supposed while nobody knows whose request it is: an opt-out, if there are any."""
         if isinstance(error, SynchronousOnlyOperation):
             self._log(
                 "event loop",
@@ -185,13 +199,19 @@ class Consent(pluginhost.Plugin):
             )
         else:
             self._log("user", "the user can't be found out, so less or nothing is allowed", exc_info=error)
-        return False if self._opted_out is not None else self._allowed([frozenset()])
+        return False if self._opted_out is not None else UNKNOWN
 
     def _log(self, kind: str, message: str, *, level: int = logging.ERROR, exc_info: Any = None) -> None:
         """Log the first failure of each kind in this process: the others are the same, at each request."""
         if kind not in self._logged:
             self._logged.add(kind)
             logger.log(level, "plugin %s: %s (logged once)", self.alias, message, exc_info=exc_info)
+
+
+def _is_explicit(choices: Iterable[Choice | None]) -> bool:
+    """Whether somebody has chosen, and it is known what."""
+    made = [choice for choice in choices if choice is not None]
+    return bool(made) and all(choice.known for choice in made)
 
 
 def _person(request: HttpRequest, user: Any) -> Any:
