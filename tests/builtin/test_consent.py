@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth.models import AnonymousUser, User
 from django.core import checks
+from django.core.exceptions import SynchronousOnlyOperation
 from django.http import HttpResponse
 from django.test import RequestFactory
 from django.utils.functional import SimpleLazyObject
@@ -365,6 +368,67 @@ def test_the_user_is_resolved_only_for_a_session_and_an_option_that_asks(consent
     assert resolved == []
     lanes(visit(user=user, session=True))
     assert bool(resolved) is bool(options)
+
+
+@pytest.mark.parametrize("value", [["analytics"], None, RuntimeError("away")], ids=str)
+@pytest.mark.parametrize("option", ["OPT_OUT", "OF_USER"])
+def test_a_user_is_asked_once_a_request(consent, lanes, option, value):
+    """Though a user who was found out for it makes the host ask its filters again."""
+    consent(**{option: f"{ME}.answer"})
+    Answers.value = value
+    request = visit(session=True, user=SimpleLazyObject(lambda: User(pk=5)))
+    for _ in range(2):
+        lanes(request)
+        assert Answers.asked == [User(pk=5)]
+    lanes(visit(user=User(pk=5)))
+    assert Answers.asked == [User(pk=5)] * 2
+
+
+def test_another_user_is_asked_too(consent, lanes):
+    consent(OF_USER=f"{ME}.answer")
+    Answers.value = ["analytics"]
+    request = visit(user=User(pk=5))
+    assert lanes(request) == "necessary analytics"
+    request.user, Answers.value = User(pk=6), ["marketing"]
+    assert lanes(request) == "necessary marketing"
+    assert Answers.asked == [User(pk=5), User(pk=6)]
+
+
+def test_each_alias_asks_for_itself(configure, lanes):
+    of_user, opt_out = ({"PLUGIN": "consent", option: f"{ME}.answer"} for option in ("OF_USER", "OPT_OUT"))
+    configure(of_user=of_user, opt_out=opt_out, **ALIASES)
+    Answers.value = ["analytics"]
+    assert lanes(visit(user=User(pk=5))) == ""
+    assert len(Answers.asked) == 2
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_user_who_chooses_is_asked_again(consent, lanes, copied):
+    """A view keeps the choice with the account too, before it tells the plugin."""
+    consent(OF_USER=f"{ME}.answer")
+    request = visit(user=User(pk=5))
+    assert granted(request) is None
+    given = copy(request) if copied else request
+    Answers.value = []
+    assert lanes(request) == "necessary"
+    Answers.value = ["analytics", "marketing"]
+    assert lanes(request) == "necessary"
+    grant(HttpResponse(), given, ["analytics", "marketing"])
+    assert lanes(request) == "necessary analytics marketing"
+    Answers.value = ["marketing"]
+    withdraw(HttpResponse(), given)
+    grant(HttpResponse(), given, ["analytics", "marketing"])
+    assert lanes(request) == "necessary marketing"
+
+
+def test_what_an_event_loop_can_t_find_out_a_thread_asks_again(consent):
+    consent(OF_USER=f"{ME}.answer")
+    plugin = host.registry.plugins["consent"].plugin
+    request = visit(user=User(pk=5))
+    Answers.value = SynchronousOnlyOperation("not here")
+    assert in_event_loop(plugin.filter_request, request, request.user) == {"necessary"}
+    Answers.value = ["analytics"]
+    assert plugin.filter_request(request, request.user) == {"necessary", "analytics"}
 
 
 def in_event_loop(function, *arguments):

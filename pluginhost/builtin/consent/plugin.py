@@ -12,8 +12,9 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.utils.module_loading import import_string
 
 import pluginhost
-from pluginhost import conf, hookimpl
+from pluginhost import conf, hookimpl, memo
 from pluginhost.builtin.consent import cookie
+from pluginhost.dispatch import in_event_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -129,6 +130,13 @@ class Consent(pluginhost.Plugin):
             if choice is False:
                 return False
             choices.append(choice)
+        return self._within_headers(request, choices)
+
+    def allowed_by_browser(self, request: HttpRequest) -> frozenset[str]:
+        """What the cookie and the headers leave allowed. Once the cookie is there, a user can only allow less."""
+        return self._within_headers(request, [self._choice_in_cookie(request)])
+
+    def _within_headers(self, request: HttpRequest, choices: list[Choice | None]) -> frozenset[str]:
         allowed = self._allowed(choices)
         if self.options.CHOICE_OVERRIDES_HEADERS and _is_explicit(choices):
             return allowed
@@ -160,7 +168,16 @@ class Consent(pluginhost.Plugin):
             person = _person(request, user)
         except Exception as error:
             return self._unresolved(error)
-        return None if person is None else self._choice_of(person)
+        if person is None:
+            return None
+        answers = answers_of_users(request)
+        who = self.alias, person.__class__, getattr(person, "pk", None)
+        if who in answers:
+            return answers[who]
+        choice = self._choice_of(person)
+        if not in_event_loop():  # where a query fails; a thread asks again
+            answers[who] = choice
+        return choice
 
     def _choice_of(self, person: Any) -> UsersChoice:
         """What a user who is logged in has chosen; False for an opt-out, None for no choice yet."""
@@ -206,6 +223,13 @@ class Consent(pluginhost.Plugin):
         if kind not in self._logged:
             self._logged.add(kind)
             logger.log(level, "plugin %s: %s (logged once)", self.alias, message, exc_info=exc_info)
+
+
+def answers_of_users(request: HttpRequest) -> dict[tuple[Any, ...], UsersChoice]:
+    """What users have answered during this request: the host may ask its filters again. Its copies share it."""
+    keeper = memo.of(request).original() or request
+    answers: dict[tuple[Any, ...], UsersChoice] = keeper.__dict__.setdefault("_pluginhost_consent", {})
+    return answers
 
 
 def _is_explicit(choices: Iterable[Choice | None]) -> bool:
