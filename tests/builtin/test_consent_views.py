@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.contrib.auth.models import User
 from django.http import HttpResponse
 from django.template import engines
 from django.test import Client
@@ -30,10 +31,17 @@ def agree(request):
     return response
 
 
+def tracked(request):
+    host.track(request, "something")
+    host.track(request, "something else")
+    return HttpResponse()
+
+
 urlpatterns = [
     path("consent/", include("pluginhost.builtin.consent.urls")),
     path("banner/", page),
     path("agree/", agree),
+    path("tracked/", tracked),
 ]
 
 
@@ -131,3 +139,19 @@ def test_the_choice_counts_for_the_page_view_of_its_own_response(client, configu
     assert [event.type for event in Recorder.seen["recorder"]] == ["page"]
     client.get("/agree/?withdraw=")
     assert [event.name for event in Recorder.seen["recorder"][1:]] == ["before"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("option", ["OPT_OUT", "OF_USER"])
+def test_the_user_costs_two_queries_and_a_vary(client, configure, option, django_assert_num_queries):
+    """As the guide says; without a session cookie, nothing."""
+    own = "is_staff" if option == "OPT_OUT" else "tests.builtin.test_consent.answer"
+    configure(consent={option: own}, recorder={"PURPOSE": "necessary"})
+    with django_assert_num_queries(0):
+        assert "Vary" not in client.get("/tracked/")
+    client.force_login(User.objects.create_user("ada"))
+    with django_assert_num_queries(2):
+        assert client.get("/tracked/")["Vary"] == "Cookie"
+    configure(consent={}, recorder={"PURPOSE": "necessary"})
+    with django_assert_num_queries(0):
+        assert "Vary" not in client.get("/tracked/")
