@@ -9,7 +9,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 
 from pluginhost import client, counts, door, filtering, identity
 from pluginhost.buffer import Pending
-from pluginhost.delivery import inside_hook
+from pluginhost.dispatch import inside_hook
 from pluginhost.drafting import Who, client_draft, draft, switches
 from pluginhost.exceptions import AsyncContextError, InvalidEvent
 
@@ -38,7 +38,7 @@ def draft_event(
 ) -> Pending | None:
     """The event with its lanes, or None if no plugin is to have it. Raises ``InvalidEvent``."""
     if alias := inside_hook():
-        raise InvalidEvent("host", f"called from within a hook of {alias!r}; a lane does not track")
+        raise InvalidEvent("host", f"called from within a hook of {alias!r}; hooks do not track")
     who = Who(source)
     switched = switches(details.get("plugins"), registry)
     answer = filtering.verdict(registry.filters, who.request, who.user)
@@ -121,4 +121,5 @@ def refuse(name: Any, error: Exception, settings: Settings) -> None:
     invalid = error if isinstance(error, InvalidEvent) else InvalidEvent("event", f"raised {door.shown(error)}")
     if settings.STRICT:
         raise invalid from error
-    logger.error("event %s refused: %s", door.shown(name), invalid, exc_info=error)
+    # The path says it all of bad input; a visitor may have written it.
+    logger.error("event %s refused: %s", door.shown(name), invalid, exc_info=None if invalid is error else error)

@@ -10,8 +10,10 @@ from asgiref.sync import sync_to_async
 from django.db import router
 
 from pluginhost import accepting, buffer, conf, counts, rendering
+from pluginhost.db import harmless
 from pluginhost.delivery import transport
 from pluginhost.delivery.envelopes import pack
+from pluginhost.dispatch import in_event_loop
 from pluginhost.drafting import ClientDetails, CommonDetails, Details
 from pluginhost.exceptions import AsyncContextError
 from pluginhost.registry import get_registry
@@ -126,7 +128,8 @@ class Host:
             return None
         registry = self.registry
         try:
-            return accepting.let_wait(settings, registry, request, name, properties, details)
+            with harmless():
+                return accepting.let_wait(settings, registry, request, name, properties, details)
         except Exception as error:
             accepting.refuse(name, error, settings)
         return None
@@ -198,7 +201,10 @@ class Host:
             return None
         registry = self.registry
         try:
-            pending = accepting.draft_event(settings, registry, type_, source, name, properties, details, previous_id)
+            with harmless():
+                pending = accepting.draft_event(
+                    settings, registry, type_, source, name, properties, details, previous_id
+                )
         except Exception as error:
             accepting.refuse(name, error, settings)
             return None
@@ -230,7 +236,7 @@ class Host:
         """Seal the events and give them to the transport; False if they are lost."""
         settings = conf.get_settings()
         chosen = transport(settings.TRANSPORT)
-        if not (chosen.uses_database and buffer.in_event_loop()):
+        if not (chosen.uses_database and in_event_loop()):
             return self._put(chosen, pending, using)
         if settings.STRICT:
             raise AsyncContextError(

@@ -10,8 +10,9 @@ class PluginhostConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from django.contrib.auth.signals import user_logged_out
+        from django.contrib.auth.signals import user_logged_in, user_logged_out
 
         from pluginhost import checks, identity  # noqa: F401 - importing the checks registers them
 
         user_logged_out.connect(identity.note_sign_out, dispatch_uid="pluginhost.identity")
+        user_logged_in.connect(identity.note_sign_in, dispatch_uid="pluginhost.identity")

@@ -18,10 +18,11 @@ import msgspec
 from asgiref.sync import sync_to_async
 from django.db import connections
 
-from pluginhost import filtering, identity
+from pluginhost import filtering, identity, memo
 from pluginhost.conf import get_settings
-from pluginhost.db import in_transaction
+from pluginhost.db import harmless, in_transaction
 from pluginhost.delivery.envelopes import MAX_EVENTS
+from pluginhost.dispatch import in_event_loop
 from pluginhost.events import encode
 from pluginhost.registry import get_registry
 
@@ -60,14 +61,35 @@ class Pending(NamedTuple):
         The filters are asked about the user who has become known, so that there may be
         no lane left.
         """
-        try:
-            user_id = identity.resolve(self.request, get_settings()) if self.request is not None else None
-        except Exception:  # the site's session store, say; the event goes without its user
-            logger.exception("event %s: the user could not be found out", self.event.message_id)
-            user_id = None
+        user_id = self._user_id()
         if user_id is None:
             return Sealed(self.lanes, self.encoded)
-        return Sealed(self._lanes_still_allowed(), encode(msgspec.structs.replace(self.event, user_id=user_id)))
+        lanes = self._lanes_still_allowed()
+        event = msgspec.structs.replace(self.event, user_id=user_id)
+        return Sealed(lanes, encode(event if lanes == self.lanes else self._without_others(event, lanes)))
+
+    def _user_id(self) -> str | None:
+        """Who it was, if that was open at the call. Whom a log-out has ended is nobody's to be."""
+        if self.request is None or memo.of(self.request).signed_out is not None:
+            return None
+        asked_about_users = any("user" in i.argnames for i in get_registry().filters)
+        try:
+            with harmless():
+                return identity.resolve(self.request, get_settings(), believe_session=not asked_about_users)
+        except Exception:  # the site's session store, say; the event goes without its user
+            logger.exception("event %s: the user could not be found out", self.event.message_id)
+            return None
+
+    def _without_others(self, event: Event, lanes: tuple[str, ...]) -> Event:
+        """The event without what the cookies of providers said that may not have it after all."""
+        assert self.request is not None
+        ids = memo.of(self.request).provider_ids
+        others = {ids[alias].anonymous for alias in self.lanes if alias in ids and alias not in lanes}
+        return msgspec.structs.replace(
+            event,
+            anonymous_id=None if event.anonymous_id in others else event.anonymous_id,
+            visitor_ids={alias: id_ for alias, id_ in event.visitor_ids.items() if alias in lanes},
+        )
 
     def _lanes_still_allowed(self) -> tuple[str, ...]:
         registry = get_registry()
@@ -75,15 +97,6 @@ class Pending(NamedTuple):
             return self.lanes
         answer = filtering.verdict(registry.filters, self.request, None)
         return tuple(lane for lane in self.lanes if answer.allows(registry.runners[lane].plugin.purpose))
-
-
-def in_event_loop() -> bool:
-    """Whether this thread runs an event loop, so that it must not touch the database."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _innermost() -> Buffer | None:

@@ -108,11 +108,11 @@ def _middleware_messages() -> Iterator[CheckMessage]:
 
 
 def _snippet_messages() -> Iterator[CheckMessage]:
-    naming = [i.alias for i in load_registry().renderers if i.plugin.announces_identity]
-    if naming and MIDDLEWARE not in django_settings.MIDDLEWARE:
+    snippets = [i.alias for i in load_registry().renderers]
+    if snippets and MIDDLEWARE not in django_settings.MIDDLEWARE:
         yield Caution(
-            f"The snippet of {listing(naming)} names visitors, but MIDDLEWARE lacks {MIDDLEWARE}.",
-            hint="Add it at the beginning: it tells caches which pages are for one visitor, and the next page of a"
+            f"There is a snippet of {listing(snippets)}, but MIDDLEWARE lacks {MIDDLEWARE}.",
+            hint="Add it at the beginning: it tells caches which pages depend on the visitor, and the next page of a"
             " log-out.",
             id="pluginhost.W006",
         )

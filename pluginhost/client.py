@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 from django.conf import settings as django_settings
 
+from pluginhost import memo
+from pluginhost.db import harmless
 from pluginhost.events import Event, decode
 from pluginhost.exceptions import InvalidEvent
 from pluginhost.identity import log_unreadable
@@ -71,11 +73,10 @@ def take(request: HttpRequest) -> list[Waiting]:
     if session is None or not (is_modified(session) or django_settings.SESSION_COOKIE_NAME in request.COOKIES):
         return []
     try:
-        stored = _stored(session)
-        if not stored:
-            return []
-        if not _put(request, session, []):
-            return []
+        with harmless():
+            stored = _stored(session)
+            if not stored or not _put(request, session, []):
+                return []
     except Exception as error:
         log_unreadable(error)
         return []
@@ -92,16 +93,6 @@ def is_modified(session: SessionBase) -> bool:
     return getattr(session, "modified", True)
 
 
-def note_under_way(request: HttpRequest) -> None:
-    """The headers of this request's response go out now: nobody else saves its session any more."""
-    request._pluginhost_under_way = True  # type: ignore[attr-defined]
-
-
-def is_under_way(request: HttpRequest) -> bool:
-    """Whether the response's headers have gone out, though the page is still being rendered."""
-    return getattr(request, "_pluginhost_under_way", False)
-
-
 def _put(request: HttpRequest, session: SessionBase, items: list[Any]) -> bool:
     """Let these items wait, and no others; False if it is too late for that.
 
@@ -109,7 +100,7 @@ def _put(request: HttpRequest, session: SessionBase, items: list[Any]) -> bool:
     is new, and no browser will ever ask for it; one that does not exist has ended,
     or is all in its cookie (the backend ``signed_cookies`` says so of every key).
     """
-    key = session.session_key if is_under_way(request) else None
+    key = session.session_key if memo.of(request).under_way else None
     if key is not None and not session.exists(key):
         return False
     if items:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import logging
+from contextlib import ExitStack, contextmanager
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from django.db import connections, models
+from django.db import DatabaseError, Error, connections, models
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from django.db.backends.base.base import BaseDatabaseWrapper
+
+logger = logging.getLogger("pluginhost.db")
 
 
 def in_transaction(using: str) -> bool:
@@ -18,6 +23,83 @@ def in_transaction(using: str) -> bool:
     if connection.connection is None:
         return not connection.settings_dict["AUTOCOMMIT"]
     return connection.in_atomic_block or not connection.autocommit
+
+
+@contextmanager
+def harmless() -> Iterator[None]:
+    """Run what is not the site's own, so that a statement of it that fails dooms no transaction of the site's.
+
+    PostgreSQL refuses all that follows a failed statement, even if its error was
+    caught, and turns the COMMIT into a ROLLBACK. So in an open transaction the first
+    statement sets a savepoint, to which the transaction goes back if one fails. No
+    statement, no cost.
+    """
+    guards = [
+        _Guard(connection)
+        for connection in connections.all(initialized_only=True)
+        if connection.vendor == "postgresql" and in_transaction(connection.alias)
+    ]
+    if not guards:
+        yield
+        return
+    try:
+        with ExitStack() as stack:
+            for guard in guards:
+                stack.enter_context(guard.connection.execute_wrapper(guard))
+            yield
+    finally:
+        for guard in guards:
+            guard.end()
+
+
+class _Guard:
+    """Watches the statements on one connection, from a savepoint before the first one."""
+
+    #: The connections on which a guard runs a statement of its own, which no guard watches.
+    _busy: ClassVar[set[BaseDatabaseWrapper]] = set()
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self.connection = connection
+        self._name = connection.ops.quote_name(f"pluginhost_{token_hex(4)}")
+        self._begun = self._failed = False
+        self._needed_rollback = connection.needs_rollback
+        self._outer = next((each for each in reversed(connection.execute_wrappers) if isinstance(each, _Guard)), None)
+        self._outer_had_failed = self._outer is not None and self._outer._failed
+
+    def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
+        if self.connection in self._busy:
+            return execute(sql, params, many, context)
+        if not self._begun:
+            self._begun = True
+            self._run("SAVEPOINT")
+        try:
+            return execute(sql, params, many, context)
+        except DatabaseError:
+            self._failed = True
+            raise
+
+    def end(self) -> None:
+        """Undo what was done, if a statement failed; forget the savepoint."""
+        if not self._begun:
+            return
+        if self._failed:
+            # Django itself may have marked the transaction, which is whole again now.
+            self.connection.needs_rollback = self._needed_rollback
+            if self._run("ROLLBACK TO SAVEPOINT") and self._outer is not None:
+                self._outer._failed = self._outer_had_failed
+        self._run("RELEASE SAVEPOINT")
+
+    def _run(self, statement: str) -> bool:
+        self._busy.add(self.connection)
+        try:
+            with self.connection.cursor() as cursor:
+                cursor.execute(f"{statement} {self._name}")
+        except Error:  # the connection is lost, or the transaction was doomed before we came
+            logger.warning("%s failed on the database %r", statement, self.connection.alias, exc_info=True)
+            return False
+        finally:
+            self._busy.discard(self.connection)
+        return True
 
 
 def take_write_lock(connection: BaseDatabaseWrapper, model: type[models.Model]) -> None:

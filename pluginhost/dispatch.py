@@ -6,10 +6,14 @@ plugin said what; this loop over the public ``get_hookimpls()`` does none of it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import traceback
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pluginhost.db import harmless
 from pluginhost.options import redacted
 
 if TYPE_CHECKING:
@@ -20,6 +24,9 @@ if TYPE_CHECKING:
     from pluginhost.plugin import Plugin
 
 logger = logging.getLogger("pluginhost.dispatch")
+
+#: The alias whose hook runs in this thread, if one does.
+_hook: ContextVar[str | None] = ContextVar("pluginhost_hook", default=None)
 
 
 class Answer(NamedTuple):
@@ -41,6 +48,30 @@ class Implementation(NamedTuple):
         return self.function(*[arguments[name] for name in self.argnames])
 
 
+@contextmanager
+def inside(alias: str) -> Iterator[None]:
+    """What runs here is a hook of this alias, and may not track."""
+    token = _hook.set(alias)
+    try:
+        yield
+    finally:
+        _hook.reset(token)
+
+
+def inside_hook() -> str | None:
+    """The alias whose hook called us, or None."""
+    return _hook.get()
+
+
+def in_event_loop() -> bool:
+    """Whether this thread runs an event loop, so that it must not touch the database."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 def implementations(manager: pluggy.PluginManager, hook: str) -> tuple[Implementation, ...]:
     """The implementations of ``hook``, in the order of the setting.
 
@@ -55,7 +86,8 @@ def ask(hook: str, implementations: tuple[Implementation, ...], **arguments: Any
     """Call every implementation; one that raises is logged with its alias, and the others go on."""
     for implementation in implementations:
         try:
-            value = implementation(**arguments)
+            with inside(implementation.alias), harmless():
+                value = implementation(**arguments)
         except Exception as error:
             _log(implementation, hook, error)
             continue

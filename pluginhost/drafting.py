@@ -8,7 +8,7 @@ import msgspec
 from django.db import connections
 from django.http import HttpRequest
 
-from pluginhost import door, identity
+from pluginhost import door, identity, memo
 from pluginhost.context import context_of
 from pluginhost.events import Context, Event, encode, keyed_message_id, new_message_id
 from pluginhost.exceptions import InvalidEvent
@@ -130,6 +130,9 @@ def draft(
     anonymous_id = door.identifier("anonymous_id", details.get("anonymous_id"))
     if anonymous_id is None and request is not None:
         anonymous_id = identity.anonymous_id(request, settings)
+    previous_id = door.identifier("previous_id", previous_id)
+    if type_ == "alias" and previous_id is None:
+        raise InvalidEvent("previous_id", "is missing: an alias makes two ids one person")
     _check_database(details.get("using"))
     event = Event(
         type=type_,
@@ -141,7 +144,7 @@ def draft(
         ),
         user_id=user_id,
         anonymous_id=anonymous_id,
-        previous_id=door.identifier("previous_id", previous_id),
+        previous_id=previous_id,
         subject=door.subject("subject", details.get("subject")),
         value=door.number("value", details.get("value")),
         context=Context() if request is None else _context(request, settings),
@@ -213,8 +216,7 @@ def _key(key: Any) -> str:
 
 def _context(request: HttpRequest, settings: Settings) -> Context:
     """The context of a request, made once and remembered until the URL is resolved."""
-    remembered: tuple[Any, Context] | None = getattr(request, "_pluginhost_context", None)
-    if remembered is None or remembered[0] is not request.resolver_match:
-        remembered = (request.resolver_match, context_of(request, settings))
-        request._pluginhost_context = remembered  # type: ignore[attr-defined]
-    return remembered[1]
+    memory = memo.of(request)
+    if memory.context is None or memory.context[0] is not request.resolver_match:
+        memory.context = request.resolver_match, context_of(request, settings)
+    return memory.context[1]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pluginhost.dispatch import ask
+from pluginhost import memo
+from pluginhost.dispatch import ask, in_event_loop
 from pluginhost.identity import known_user
 
 if TYPE_CHECKING:
@@ -55,17 +56,20 @@ def verdict(filters: tuple[Implementation, ...], request: HttpRequest | None, us
         return NO_OBJECTION
     if request is None:
         return combine(ask("filter_request", filters, request=None, user=user))
-    remembered: tuple[Any, Verdict] | None = getattr(request, "_pluginhost_verdict", None)
+    memory = memo.of(request)
+    asked, answer = None, NO_OBJECTION
     for _ in range(2):  # a filter may find out the user, whom the others have not seen then
         user = known_user(request)
         who = user.__class__, getattr(user, "pk", None)
-        if remembered is None or remembered[0] != who:
-            remembered = who, combine(ask("filter_request", filters, request=request, user=user))
-            request._pluginhost_verdict = remembered  # type: ignore[attr-defined]
-    assert remembered is not None
-    return remembered[1]
+        if memory.verdict is not None and memory.verdict[0] == who:
+            return memory.verdict[1]
+        if who != asked:
+            asked, answer = who, combine(ask("filter_request", filters, request=request, user=user))
+            if not in_event_loop():  # where a filter may not find out what it needs; a thread asks it again
+                memory.verdict = who, answer
+    return answer
 
 
 def forget(request: HttpRequest) -> None:
     """Ask the filters anew: what they look at has changed during the request, such as a consent."""
-    request.__dict__.pop("_pluginhost_verdict", None)
+    memo.of(request).verdict = None

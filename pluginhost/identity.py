@@ -11,6 +11,7 @@ import logging
 import re
 import time
 import uuid
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.conf import settings as django_settings
@@ -18,7 +19,8 @@ from django.contrib.auth import SESSION_KEY
 from django.core.exceptions import SynchronousOnlyOperation
 from django.utils.functional import LazyObject, empty
 
-from pluginhost import door
+from pluginhost import door, memo
+from pluginhost.db import harmless
 from pluginhost.exceptions import InvalidEvent
 from pluginhost.plugin import Plugin, reads_cookies
 
@@ -58,24 +60,28 @@ def user_id_of(user: Any) -> str | None:
     return None if pk is None else str(pk)
 
 
-def resolve(request: HttpRequest, settings: Settings) -> str | None:
+def resolve(request: HttpRequest, settings: Settings, *, believe_session: bool = True) -> str | None:
     """The user id of a request, by the first rule that answers; None for an anonymous visitor.
 
-    A user that the request has resolved; nothing without a session cookie; the
-    session, if something has read it already; the user, if the project pays for it.
+    A user that the request has resolved; nothing without a session cookie; the user,
+    if the project pays for it; the session, if something has read it already. With
+    ``believe_session`` false the user is resolved instead: one who was deleted, or
+    whose password has changed, may still be in a session.
     """
     user = known_user(request)
     if user is not None:
         return user_id_of(user)
     if django_settings.SESSION_COOKIE_NAME not in request.COOKIES:
         return None
-    session = getattr(request, "session", None)
-    if session is not None and session.accessed:
-        user_id = session.get(SESSION_KEY)
-        return None if user_id is None else str(user_id)
     if settings.IDENTITY == "always":
         return user_id_of(getattr(request, "user", None))
-    return None
+    session = getattr(request, "session", None)
+    if session is None or not getattr(session, "accessed", False):
+        return None
+    user_id = session.get(SESSION_KEY)
+    if user_id is not None and not believe_session:
+        return user_id_of(getattr(request, "user", None))
+    return None if user_id is None else str(user_id)
 
 
 def page_user_id(request: HttpRequest) -> str | None:
@@ -87,7 +93,8 @@ def page_user_id(request: HttpRequest) -> str | None:
     if known_user(request) is None and django_settings.SESSION_COOKIE_NAME not in request.COOKIES:
         return None
     try:
-        return user_id_of(known_user(request) or getattr(request, "user", None))
+        with harmless():
+            return user_id_of(known_user(request) or getattr(request, "user", None))
     except Exception as error:
         log_unreadable(error)
         return None
@@ -96,54 +103,56 @@ def page_user_id(request: HttpRequest) -> str | None:
 def log_unreadable(error: Exception) -> None:
     """Say why a page goes without what the session holds."""
     if isinstance(error, SynchronousOnlyOperation):
-        logger.warning(
-            "the session can't be read in an event loop, so a page is rendered without the visitor and without"
-            " waiting events: use await host.arender(), sync_to_async(render), or await request.auser() before"
-        )
+        _warn_of_event_loop()
     else:
         logger.error("the session could not be read; a page goes without the visitor", exc_info=error)
+
+
+@lru_cache(maxsize=1)
+def _warn_of_event_loop() -> None:
+    """Once a process: any visitor with a cookie could fill the log."""
+    logger.warning(
+        "the session can't be read in an event loop, so a page is rendered without the visitor and without"
+        " waiting events: use await host.arender(), sync_to_async(render), or await request.auser() before"
+    )
 
 
 def anonymous_id(request: HttpRequest, settings: Settings, *, may_make: bool = False) -> str | None:
     """The visitor's anonymous id: of the cookie that came, or of the one that the middleware will set.
 
-    ``may_make``: make one, where the middleware allowed that for this request.
+    ``may_make``: make one, where the middleware allowed that for this request. After a
+    log-out there is none: who comes next is somebody else.
     """
-    if settings.ANONYMOUS_COOKIE is None:
+    remembered = memo.of(request)
+    if settings.ANONYMOUS_COOKIE is None or remembered.signed_out is not None:
         return None
     value = request.COOKIES.get(settings.ANONYMOUS_COOKIE, "")
     if ANONYMOUS_ID.fullmatch(value):
         return value
-    if may_make and getattr(request, "_pluginhost_anonymous_id", None) == "":
-        request._pluginhost_anonymous_id = uuid.uuid4().hex  # type: ignore[attr-defined]
-    return new_anonymous_id(request)
-
-
-def allow_new_anonymous_id(request: HttpRequest) -> None:
-    """Let this request's first event make an id; only who will set the cookie may allow it."""
-    request._pluginhost_anonymous_id = ""  # type: ignore[attr-defined]
-
-
-def forbid_new_anonymous_id(request: HttpRequest) -> None:
-    """From now on no event of this request makes an id: the headers go out, and no cookie could carry it."""
-    if getattr(request, "_pluginhost_anonymous_id", None) == "":
-        request._pluginhost_anonymous_id = None  # type: ignore[attr-defined]
-
-
-def new_anonymous_id(request: HttpRequest) -> str | None:
-    """The id that this request's events made, if they did."""
-    return getattr(request, "_pluginhost_anonymous_id", "") or None
+    if may_make and remembered.may_make_id and remembered.new_id is None:
+        remembered.new_id = uuid.uuid4().hex
+    return remembered.new_id
 
 
 def note_sign_out(*, request: HttpRequest | None, user: Any, **_: Any) -> None:
     """Receiver of ``user_logged_out``: who uses this browser next is another person, as far as anyone can tell."""
     if request is not None and user is not None:
-        unwrapped(request)._pluginhost_signed_out = str(time.time_ns() // 1_000_000)
+        _sign_out(request)
 
 
-def signed_out(request: HttpRequest) -> str | None:
-    """When this request logged its user out, in Unix milliseconds; None if it did not."""
-    return getattr(request, "_pluginhost_signed_out", None)
+def note_sign_in(*, request: HttpRequest | None, **_: Any) -> None:
+    """Receiver of ``user_logged_in``: a log-in over the session of another user ends that one without a signal.
+
+    Django then flushes the session, and leaves it without a key; that of an anonymous
+    visitor gets a new key.
+    """
+    session = getattr(request, "session", None)
+    if request is not None and session is not None and session.session_key is None:
+        _sign_out(request)
+
+
+def _sign_out(request: HttpRequest) -> None:
+    memo.of(unwrapped(request)).signed_out = str(time.time_ns() // 1_000_000)
 
 
 class ProviderIds(NamedTuple):
@@ -155,7 +164,10 @@ class ProviderIds(NamedTuple):
 
 def provider_ids(request: HttpRequest, plugins: Iterable[Plugin]) -> Mapping[str, ProviderIds]:
     """Alias -> ids, read once a request. A plugin that raises, or gives no usable id, gives none."""
-    remembered: dict[str, ProviderIds] = request.__dict__.setdefault("_pluginhost_provider_ids", {})
+    memory = memo.of(request)
+    if memory.signed_out is not None:
+        return {}
+    remembered = memory.provider_ids
     found = {}
     for plugin in filter(reads_cookies, plugins):
         if plugin.alias not in remembered:

@@ -129,9 +129,12 @@ def _make(alias: str, given: Mapping[str, Any], installed: Any) -> tuple[Plugin,
     except Exception as error:  # such as an annotation of Options that can't be resolved
         raise _broken(where, f"{cls!r} is no usable plugin", error, ()) from None
     try:
-        return cls(alias, options, lane), entry_point
+        plugin = cls(alias, options, lane)
+        facts = {"varies_on": plugin.varies_on, "announces_identity": plugin.announces_identity}
     except Exception as error:
         raise _broken(where, f"{cls.__name__} could not be made", error, options) from None
+    _check_facts(where, cls, facts)
+    return plugin, entry_point
 
 
 def _broken(where: str, what: str, error: Exception, secrets: Any) -> ConfigurationError:
@@ -199,12 +202,6 @@ def _check_class(where: str, cls: Any) -> None:
             id="pluginhost.E007",
             hint=f'Add the line "{cls.django_app}" to INSTALLED_APPS, and run migrate.',
         )
-    if not isinstance(cls.varies_on, (set, frozenset)):
-        raise ConfigurationError(
-            f"{where}: {cls.__name__}.varies_on is {cls.varies_on!r}.",
-            id="pluginhost.E004",
-            hint='It must be a frozenset of names of headers, such as frozenset({"Cookie"}).',
-        )
     reserved = sorted(LANE_OPTIONS.intersection(names(cls.Options)))
     if reserved:
         raise ConfigurationError(
@@ -212,6 +209,21 @@ def _check_class(where: str, cls: Any) -> None:
             id="pluginhost.E004",
             hint="The host keeps these names for itself; choose others.",
         )
+
+
+def _check_facts(where: str, cls: type[Plugin], facts: Mapping[str, Any]) -> None:
+    """What may differ by alias, and would break pages."""
+    kinds: dict[str, tuple[Any, str]] = {
+        "varies_on": (set | frozenset, "a frozenset of names of headers"),
+        "announces_identity": (bool, "a bool"),
+    }
+    for name, (kind, words) in kinds.items():
+        if not isinstance(facts[name], kind):
+            raise ConfigurationError(
+                f"{where}: {cls.__name__}.{name} is {facts[name]!r}.",
+                id="pluginhost.E004",
+                hint=f"It must be {words}.",
+            )
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from django.http import FileResponse
 from django.urls import get_script_prefix
 from django.utils.cache import patch_vary_headers
 
-from pluginhost import html, identity, rendering
+from pluginhost import html, memo, rendering
 from pluginhost.api import host
 from pluginhost.buffer import Buffer
 from pluginhost.client import is_prefetch
@@ -54,6 +54,8 @@ class TrackerMiddleware:
         waiting = _begin(request)
         try:
             response: HttpResponseBase = self.get_response(request)
+            if _is_counted(request, response):
+                host.page(request)
             _finish(request, response)
         finally:
             waiting.close()
@@ -63,6 +65,8 @@ class TrackerMiddleware:
         waiting = _begin(request)
         try:
             response: HttpResponseBase = await self.get_response(request)
+            if _is_counted(request, response):
+                await host.apage(request)  # in a thread: there the filters can look up whom they must
             _finish(request, response)
         finally:
             await waiting.aclose()
@@ -70,8 +74,13 @@ class TrackerMiddleware:
 
 
 def _begin(request: HttpRequest) -> Buffer:
-    identity.allow_new_anonymous_id(request)
+    memo.of(request).may_make_id = True
     return Buffer(host.send)
+
+
+def _is_counted(request: HttpRequest, response: HttpResponseBase) -> bool:
+    settings = get_settings()
+    return settings.PAGE_VIEWS == "server" and is_page_view(request, response, settings)
 
 
 def _finish(request: HttpRequest, response: HttpResponseBase) -> None:
@@ -79,27 +88,40 @@ def _finish(request: HttpRequest, response: HttpResponseBase) -> None:
     if response.streaming:
         is_page = _is_page(response) and not isinstance(response, FileResponse)
         rendering.begin_stream(request, host.registry, is_page=is_page)
-    if settings.PAGE_VIEWS == "server" and is_page_view(request, response, settings):
-        host.page(request)
-    new_id = identity.new_anonymous_id(request)
-    identity.forbid_new_anonymous_id(request)
-    if (moment := identity.signed_out(request)) is not None:
-        _sign_out(request, response, moment, settings)
-    elif new_id is not None and settings.ANONYMOUS_COOKIE is not None:
-        _set_cookie(request, response, settings.ANONYMOUS_COOKIE, new_id, settings.ANONYMOUS_COOKIE_AGE)
-    rendering.caching_of(request).patch(request, response)
+    memory = memo.of(request)
+    memory.may_make_id = False  # from now on no cookie could carry it
+    if memory.signed_out is not None:
+        _sign_out(request, response, memory.signed_out, settings)
+    elif memory.new_id is not None and settings.ANONYMOUS_COOKIE is not None:
+        _set_cookie(request, response, settings.ANONYMOUS_COOKIE, memory.new_id, settings.ANONYMOUS_COOKIE_AGE)
+    memo.of(request).caching.patch(response)
 
 
 def is_page_view(request: HttpRequest, response: HttpResponseBase, settings: Settings) -> bool:
-    """Whether a person has seen a page: a GET that was answered with HTML, not fetched on suspicion."""
+    """Whether a person has seen a page: a GET that was answered with HTML, not fetched on suspicion or by a script."""
     return (
         request.method == "GET"
-        and response.status_code == 200
-        and _is_page(response)
+        and (_is_page(response) if response.status_code == 200 else _is_known_page(request, response))
         and not is_prefetch(request)
+        and _is_navigation(request)
         and not request.path.startswith(_served())
         and not request.path_info.startswith(settings.EXCLUDE_PATHS)
     )
+
+
+def _is_navigation(request: HttpRequest) -> bool:
+    """Whether the answer becomes the page, and no part of one: as a browser says it, or htmx and Turbo for it."""
+    headers = request.headers
+    if "HX-Request" in headers:
+        return "HX-Boosted" in headers
+    if headers.get("Sec-Fetch-Dest", "document") == "document":
+        return True
+    return headers.get("Accept", "").startswith("text/html, application/xhtml+xml") and "Turbo-Frame" not in headers
+
+
+def _is_known_page(request: HttpRequest, response: HttpResponseBase) -> bool:
+    """Whether the browser shows what it has already; that answer does not say of what kind it is."""
+    return response.status_code == 304 and "text/html" in request.headers.get("Accept", "")
 
 
 def _is_page(response: HttpResponseBase) -> bool:
@@ -116,7 +138,7 @@ def _set_cookie(request: HttpRequest, response: HttpResponseBase, name: str, val
     """Give the visitor the id that this request's events carry; no shared cache may keep the answer."""
     response.set_cookie(name, value, max_age=age, secure=request.is_secure(), httponly=True, samesite="Lax")
     patch_vary_headers(response, ["Cookie"])
-    rendering.caching_of(request).private = True
+    memo.of(request).caching.private = True
 
 
 def _sign_out(request: HttpRequest, response: HttpResponseBase, moment: str, settings: Settings) -> None:
@@ -130,6 +152,6 @@ def _sign_out(request: HttpRequest, response: HttpResponseBase, moment: str, set
             secure=request.is_secure(),
             samesite="Lax",
         )
-        rendering.caching_of(request).private = True
+        memo.of(request).caching.private = True
     if settings.ANONYMOUS_COOKIE is not None and settings.ANONYMOUS_COOKIE in request.COOKIES:
         response.delete_cookie(settings.ANONYMOUS_COOKIE, samesite="Lax")

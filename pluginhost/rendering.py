@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from django.conf import settings as django_settings
-from django.utils.cache import patch_cache_control, patch_vary_headers
+from django.http import HttpRequest
 
-from pluginhost import client, counts, dispatch, filtering, html, identity
+from pluginhost import client, counts, dispatch, filtering, html, identity, memo
 from pluginhost.options import listing
 
 if TYPE_CHECKING:
-    from django.http import HttpRequest
-    from django.http.response import HttpResponseBase
     from django.utils.safestring import SafeString
 
     from pluginhost.conf import Settings
@@ -25,36 +22,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("pluginhost.html")
 
 
-@dataclass
-class Caching:
-    """What the headers of a page have to say because of what was rendered into it."""
-
-    vary: set[str] = field(default_factory=set)
-    private: bool = False
-    """The page is for this visitor alone."""
-    foreseen: bool = False
-    """The headers have gone out, and say what a page may need that is rendered from now on."""
-    _stored_before: bool | None = None
-
-    def keep_from_inner_cache(self, request: HttpRequest) -> None:
-        """Keep a view's own ``cache_page`` from storing the page: it would not see the headers in time.
-
-        The attribute is how Django's cache middleware tells itself what not to store.
-        """
-        if self._stored_before is None and hasattr(request, "_cache_update_cache"):
-            self._stored_before = request._cache_update_cache
-            request._cache_update_cache = False
-
-    def patch(self, request: HttpRequest, response: HttpResponseBase) -> None:
-        """Add the headers. Caches further out see them, and decide by them."""
-        if self._stored_before is not None:
-            request._cache_update_cache = self._stored_before  # type: ignore[attr-defined]
-        if self.vary:
-            patch_vary_headers(response, sorted(self.vary))
-        if self.private:
-            patch_cache_control(response, private=True)
-
-
 def render(request: HttpRequest, place: html.Place, registry: Registry, settings: Settings) -> SafeString:
     """The parts of the plugins that the filters let through, in the order of the setting.
 
@@ -63,6 +30,9 @@ def render(request: HttpRequest, place: html.Place, registry: Registry, settings
     if place not in html.PLACES:
         raise ValueError(f"{place!r} is no place of a page; the places are {listing(html.PLACES)}")
     request = identity.unwrapped(request)
+    if not isinstance(request, HttpRequest):
+        logger.error("render was given %s, which is no request", type(request).__name__)
+        return html.join(())
     if not registry.renderers or _is_unforeseen(request):
         return html.join(())
     answer = filtering.verdict(registry.filters, request, None)
@@ -70,13 +40,21 @@ def render(request: HttpRequest, place: html.Place, registry: Registry, settings
     if _announcers(registry, answer):
         user_id = identity.page_user_id(request)
         answer = filtering.verdict(registry.filters, request, None)  # the user may just have become known
-    waiting = client.take(request)
+    # htmx throws the head of an answer away; what waits comes in its body then.
+    waiting = [] if place == "head" and "HX-Request" in request.headers else client.take(request)
     allowed = tuple(i for i in registry.renderers if answer.allows(i.plugin.purpose))
-    _note(request, registry, answer, names=user_id is not None, carries=bool(waiting))
+    nonce = html.csp_nonce(request) if allowed else None  # one that is asked for appears in the page's policy
+    _note(
+        request,
+        registry,
+        answer,
+        names=user_id is not None,
+        carries=bool(waiting),
+        carries_nonce=nonce is not None,
+    )
     aliases = {renderer.alias for renderer in allowed}
     if withheld := sum(item.aliases.isdisjoint(aliases) for item in waiting):
         counts.count("filtered", withheld)
-    nonce = html.csp_nonce(request) if allowed else None  # one that is asked for appears in the page's policy
     parts = []
     for renderer in allowed:
         page = html.Page(
@@ -103,19 +81,23 @@ def _announcers(registry: Registry, answer: Verdict) -> list[Implementation]:
     return [i for i in registry.renderers if i.plugin.announces_identity and answer.allows(i.plugin.purpose)]
 
 
-def _note(request: HttpRequest, registry: Registry, answer: Verdict, *, names: bool, carries: bool) -> None:
+def _note(
+    request: HttpRequest, registry: Registry, answer: Verdict, *, names: bool, carries: bool, carries_nonce: bool
+) -> None:
     """Remember what the headers have to say, for the middleware to say it.
 
-    Nothing may hand a visitor's page to another one. The answer of a filter that
+    Nothing may hand a visitor's page to another one. A nonce that a cache hands out
+    again is none of the policy of that time. The answer of a filter that
     looks at the user agent is no reason to keep a copy for each of them: what such
     a one withheld is for this visitor alone.
     """
-    caching = caching_of(request)
+    memory = memo.of(request)
+    caching = memory.caching
     caching.vary |= _headers(registry, answer)
     withheld = any(i.alias in answer.objectors for i in _looking_at_agents(registry))
     caching.private |= names or carries or withheld
-    if caching.vary or caching.private:
-        caching.keep_from_inner_cache(request)
+    if caching.vary or caching.private or carries_nonce:
+        caching.keep_from_inner_cache(request, *filter(None, [memory.original()]))
 
 
 def _headers(registry: Registry, answer: Verdict | None) -> set[str]:
@@ -134,26 +116,22 @@ def _is_agent(header: str) -> bool:
     return header.lower() == "user-agent"
 
 
-def caching_of(request: HttpRequest) -> Caching:
-    """What is known so far of this request's page."""
-    caching: Caching = request.__dict__.setdefault("_pluginhost_caching", Caching())
-    return caching
-
-
 def _is_unforeseen(request: HttpRequest) -> bool:
     """Whether the headers have gone out without saying what a page with snippets needs."""
-    if not client.is_under_way(request) or caching_of(request).foreseen:
+    memory = memo.of(request)
+    if not memory.under_way or memory.caching.foreseen:
         return False
-    logger.warning("the headers of %s have gone out, and are none of a page: no snippet is rendered", request.path)
+    logger.warning("the headers of %r have gone out, and are none of a page: no snippet is rendered", request.path)
     return True
 
 
 def begin_stream(request: HttpRequest, registry: Registry, *, is_page: bool) -> None:
     """The headers go out now: note what the page, if it is one, may come to hold."""
-    client.note_under_way(request)
+    memory = memo.of(request)
+    memory.under_way = True
     if not (is_page and registry.renderers):
         return
-    caching = caching_of(request)
+    caching = memory.caching
     caching.foreseen = True
     caching.vary |= _headers(registry, None)
     caching.private |= _is_for_robots(request, registry)

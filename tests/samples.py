@@ -180,6 +180,18 @@ class VariesOnText(pluginhost.Plugin):
     varies_on = "Cookie"
 
 
+class VariesOnList(pluginhost.Plugin):
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.varies_on = ["Cookie"]
+
+
+class Uncertain(pluginhost.Plugin):
+    @property
+    def announces_identity(self):
+        return 1 / 0
+
+
 class FailingInit(pluginhost.Plugin):
     def __init__(self, *args):
         raise RuntimeError("no")

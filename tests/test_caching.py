@@ -447,3 +447,35 @@ def test_an_event_while_a_page_streams_makes_no_anonymous_id(configure):
     assert b"".join(response) == b"x"
     assert not response.cookies
     assert [event.anonymous_id for event in memory.events] == [None]
+
+
+# --- copies, nonces ---
+
+
+@pytest.mark.parametrize("path", ["/pages/copied/", "/pages/copied-cached/"])
+def test_a_page_made_with_a_copy_of_the_request_is_as_careful(configure, ada, path):
+    configure(nametag={}, recorder={}, ANONYMOUS_COOKIE="own")
+    response = signed_in(ada).get(path)
+
+    assert told_by(response)[0] == [str(ada.pk)]
+    assert "Cookie" in response.headers["Vary"]
+    assert "private" in response.headers["Cache-Control"]
+    assert response.cookies["own"].value == memory.events[-1].anonymous_id
+    assert told_by(Client().get(path))[0] == []
+
+
+def test_a_page_with_a_nonce_is_good_for_one_answer(configure, monkeypatch):
+    configure(tag={})
+    assert Client().get("/pages/cached/").headers["Expires"]
+    nonces = iter("abc")
+
+    def nonce(request):
+        if "NONCE" not in request.META:
+            request.META["NONCE"] = next(nonces)
+        return request.META["NONCE"]
+
+    monkeypatch.setattr("pluginhost.html.csp_nonce", nonce)
+    cache.clear()
+    pages = [Client().get("/pages/cached/").text for _ in range(2)]
+    assert 'nonce="a"' in pages[0]
+    assert 'nonce="b"' in pages[1]

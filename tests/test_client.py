@@ -609,7 +609,7 @@ def test_a_stream_whose_headers_foresee_no_page_gets_no_snippet(configure, clien
     client.force_login(User.objects.create_user("ada"))
     client.post("/pages/form/", {"name": "paid"})
     assert told(content(client.get("/pages/streamed/", {"type": type_}))) == []
-    assert "the headers of /pages/streamed/ have gone out, and are none of a page" in caplog.text
+    assert "the headers of '/pages/streamed/' have gone out, and are none of a page" in caplog.text
     assert names(client.get("/pages/plain/")) == ["paid"]
 
 
@@ -622,3 +622,14 @@ def test_a_session_that_ended_meanwhile(configure, client, caplog):
     Session.objects.all().delete()
     assert streamed_names(response) == [[], []]
     assert not Session.objects.exists()
+
+
+def test_htmx_gets_what_waits_in_the_body(configure, client):
+    """It throws the head of an answer away."""
+    configure(tag={})
+    client.post("/pages/form/", {"name": "paid"})
+    page = client.get("/pages/plain/", headers={"HX-Request": "true", "HX-Boosted": "true"}).text
+    head, _, body = page.partition("<body>")
+    assert "paid" not in head
+    assert "paid" in body
+    assert "paid" not in client.get("/pages/plain/").text

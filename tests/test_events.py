@@ -282,3 +282,10 @@ def test_an_event_cannot_be_changed(configure):
     host.track(None, "something")
     with pytest.raises(AttributeError):
         memory.events[-1].name = "else"
+
+
+@pytest.mark.parametrize("previous", [None, ""], ids=repr)
+def test_an_alias_needs_both_ids(configure, previous):
+    configure(recorder={})
+    with pytest.raises(InvalidEvent, match="previous_id: is missing"):
+        host.alias(None, previous, user_id="ada")

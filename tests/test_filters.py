@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.auth.models import AnonymousUser, User
 from django.test import RequestFactory
 
-from pluginhost import host
+from pluginhost import host, memo
 from pluginhost.delivery import memory
 from tests.samples import Filter, Recorder
 
@@ -71,7 +72,7 @@ def test_what_answers_mean(lanes, caplog, answers, expected):
     assert len(caplog.records) == sum(isinstance(answer, Exception) for answer in answers if answers[0] is not False)
 
 
-@pytest.mark.parametrize("garbage", ["analytics", ["analytics"], 0, 1, object(), {}], ids=repr)
+@pytest.mark.parametrize("garbage", ["analytics", ["analytics"], 0, 1, object, {}], ids=repr)
 def test_an_answer_of_another_kind_is_no_opinion_and_is_logged(lanes, caplog, garbage):
     assert lanes(garbage, frozenset({"analytics"})) == "a"
     assert f"plugin filter0: filter_request gave a {type(garbage).__name__}; it has no opinion" in caplog.text
@@ -160,6 +161,45 @@ def test_what_nobody_may_have_after_a_log_in_is_filtered(configure, client):
     assert host.counts["filtered"] == before + 2
 
 
+@pytest.mark.django_db
+def test_a_user_in_the_session_is_asked_about_before_an_event_is_theirs(configure, client):
+    ada = User.objects.create_user("ada", is_staff=True)
+    client.force_login(ada)
+    configure(filter={}, recorder={})
+    Filter.answer = staticmethod(lambda request, user: not (user is not None and user.is_staff))
+
+    client.get("/who/?session=1")
+    assert not memory.events
+
+    Filter.answer = None
+    client.get("/who/?session=1")
+    assert [event.user_id for event in memory.events] == [str(ada.pk)]
+
+
+def test_a_filter_does_not_track(configure, caplog):
+    configure(filter={}, recorder={}, STRICT=False)
+    Filter.answer = staticmethod(lambda request, user: host.track(request, "from within") is None)
+    host.track(rf.get("/"), "one")
+    assert [event.name for event in memory.events] == ["one"]
+    assert len(Filter.asked) == 1
+    assert "called from within a hook of 'filter'; hooks do not track" in caplog.text
+
+
+def test_an_answer_of_the_event_loop_is_not_remembered(configure):
+    configure(filter={}, recorder={}, STRICT=False)
+    request = rf.get("/")
+    answers = iter([False, True, False])
+    Filter.answer = staticmethod(lambda request, user: next(answers))
+
+    async def track():
+        return [host.track(request, "in the loop"), await host.atrack(request, "in a thread")]
+
+    first, second = async_to_sync(track)()
+    assert first is None
+    assert second
+    assert host.track(request, "remembered")
+
+
 def test_a_filter_never_makes_the_host_resolve_a_user(configure, client):
     """Without access to a database: a query would fail this test."""
     client.cookies["sessionid"] = "x" * 32
@@ -189,7 +229,7 @@ def test_without_filters_nobody_is_asked(configure):
     request = rf.get("/")
     assert host.track(request, "something")
     assert not Filter.asked
-    assert not hasattr(request, "_pluginhost_verdict")
+    assert memo.of(request).verdict is None
 
 
 def test_a_switch_cannot_let_through_what_a_filter_keeps_out(configure):

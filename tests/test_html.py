@@ -87,7 +87,7 @@ def test_no_value_sets_a_prototype(value):
         (CYCLE, ValueError),
         ({1, 2}, TypeError),
         (b"bytes", TypeError),
-        (object(), TypeError),
+        (object, TypeError),
         ({("a", "b"): 1}, TypeError),
     ],
     ids=str,

@@ -204,3 +204,20 @@ def test_users_who_are_no_models(configure):
     host.track(Token(), "token")
     host.track(Guest(), "guest")
     assert who() == [("token", None), ("guest", None)]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("keys", "query"), [({"IDENTITY": "always"}, ""), ({"filter": {}}, "?session=1")])
+def test_one_whom_django_does_not_believe_is_nobody(configure, client, keys, query):
+    """The session still names the user: deleted meanwhile, or whose password somebody has changed."""
+    deleted, changed = (User.objects.create_user(name, password="old") for name in ("ada", "ben"))
+    configure(recorder={}, **keys)
+    for user in (deleted, changed):
+        client.force_login(user)
+        if user is deleted:
+            user.delete()
+        else:
+            user.set_password("new")
+            user.save()
+        client.get(f"/who/{query}")
+    assert [event.user_id for event in memory.events] == [None, None]

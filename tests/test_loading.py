@@ -122,6 +122,8 @@ def test_a_module_that_cannot_be_imported(error_of):
         ("unresolved", "E004", "NameError: name 'Decimal' is not defined", "must not fail"),
         ("reserved", "E004", "Reserved.Options declares TIMEOUT", "The host keeps these names for itself"),
         ("variesontext", "E004", "VariesOnText.varies_on is 'Cookie'", "a frozenset of names of headers"),
+        ("variesonlist", "E004", "VariesOnList.varies_on is ['Cookie']", "a frozenset of names of headers"),
+        ("uncertain", "E004", "Uncertain could not be made: ZeroDivisionError", "connect in setup()"),
         ("failinginit", "E004", "FailingInit could not be made: RuntimeError: no (", "connect in setup()"),
         ("future", "E008", "needs pluginhost 99.1 or newer; this is 0.", "Upgrade pluginhost"),
         ("modelled", "E007", "INSTALLED_APPS lacks its app", 'Add the line "pluginhost_absent" to INSTALLED_APPS'),

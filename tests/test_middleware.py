@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from asgiref.sync import async_to_sync, iscoroutinefunction
+from django.contrib.auth.models import User
 from django.http import HttpResponse, JsonResponse
 from django.test import AsyncClient, RequestFactory
 from django.urls import set_script_prefix
@@ -18,10 +19,14 @@ from pluginhost.delivery.worker import drain
 from pluginhost.exceptions import AsyncContextError
 from pluginhost.middleware import TrackerMiddleware
 from pluginhost.models import Envelope
-from tests.samples import Recorder
+from tests.samples import Filter, Recorder
 
 transactional = pytest.mark.django_db(databases="__all__", transaction=True)
 aget = async_to_sync(AsyncClient().get)
+
+
+#: What Turbo sends for a page. For a part of one it adds Turbo-Frame.
+TURBO = {"Sec-Fetch-Dest": "empty", "Accept": "text/html, application/xhtml+xml"}
 
 
 def names():
@@ -224,6 +229,19 @@ def test_the_server_counts_page_views_if_asked_to(configure, client, asgi):
     ]
 
 
+@transactional
+@pytest.mark.parametrize("asgi", [False, True], ids=["wsgi", "asgi"])
+@pytest.mark.parametrize("opted_out", [False, True])
+def test_filters_of_page_views_may_use_the_database(configure, client, asgi, opted_out):
+    """Under ASGI too, where the middleware itself runs in the event loop."""
+    configure(filter={}, recorder={}, PAGE_VIEWS="server")
+    if opted_out:
+        User.objects.create_user("ada")
+    Filter.answer = staticmethod(lambda request, user: not User.objects.exists())
+    (aget if asgi else client.get)("/page/")
+    assert [event.type for event in memory.events] == ([] if opted_out else ["page"])
+
+
 def test_by_default_the_browser_counts_page_views(configure, client):
     configure(recorder={})
     client.get("/")
@@ -248,6 +266,15 @@ def test_by_default_the_browser_counts_page_views(configure, client):
         (lambda rf: (rf.get("/admin/"), HttpResponse()), False),
         (lambda rf: (rf.get("/admin/shop/"), HttpResponse()), False),
         (lambda rf: (rf.get("/shop/", headers={"Sec-Purpose": "prefetch;prerender"}), HttpResponse()), False),
+        (lambda rf: (rf.get("/shop/", headers={"Accept": "text/html,*/*"}), HttpResponse(status=304)), True),
+        (lambda rf: (rf.get("/shop/", headers={"Accept": "image/png"}), HttpResponse(status=304)), False),
+        (lambda rf: (rf.get("/shop/", headers={"Sec-Fetch-Dest": "document"}), HttpResponse()), True),
+        (lambda rf: (rf.get("/shop/", headers={"Sec-Fetch-Dest": "iframe"}), HttpResponse()), False),
+        (lambda rf: (rf.get("/shop/", headers={"Sec-Fetch-Dest": "empty", "Accept": "*/*"}), HttpResponse()), False),
+        (lambda rf: (rf.get("/shop/", headers={"HX-Request": "true"}), HttpResponse()), False),
+        (lambda rf: (rf.get("/shop/", headers={"HX-Request": "true", "HX-Boosted": "true"}), HttpResponse()), True),
+        (lambda rf: (rf.get("/shop/", headers=TURBO), HttpResponse()), True),
+        (lambda rf: (rf.get("/shop/", headers={**TURBO, "Turbo-Frame": "basket"}), HttpResponse()), False),
     ],
 )
 def test_what_is_a_page_view(configure, settings, make, counted):

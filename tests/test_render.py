@@ -118,3 +118,13 @@ def test_a_filter_decides_over_the_page_too(configure, monkeypatch, answer, part
     configure(filter={}, snippet={}, second={"PLUGIN": "snippet", "PURPOSE": "marketing"})
 
     assert host.render(rf.get("/")) == "\n".join(f"<!-- {alias} head None -->" for alias in parts)
+
+
+@pytest.mark.parametrize("request_", [object(), "GET /", {"path": "/"}], ids=["object", "text", "dict"])
+def test_something_else_that_is_called_request(configure, request_, caplog):
+    configure(snippet={})
+    template = Template("{% load pluginhost %}<{% render_client %}>")
+    assert template.render(Context({"request": request_})) == "<>"
+    assert not caplog.records
+    assert host.render(request_) == ""
+    assert "which is no request" in caplog.text

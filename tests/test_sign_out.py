@@ -192,3 +192,34 @@ def test_a_page_that_logs_out_names_nobody(configure, ada):
     response = ada.get("/pages/sign-out/?page")
     assert [s["identity"] for s in told(response.text)] == [None, None]
     assert MARK in response.cookies
+
+
+@pytest.mark.parametrize("out", ["", "&out=1"], ids=["over", "after a log-out"])
+def test_a_log_in_over_another_one_is_a_log_out_too(configure, ada, out):
+    """Django flushes the first user's session then, and sends no signal of a log-out."""
+    configure(nametag={}, recorder={}, ANONYMOUS_COOKIE="own")
+    ada.get("/who/")
+    own = ada.cookies["own"].value
+    bob = User.objects.create_user("bob")
+
+    response = ada.get(f"/pages/sign-in-over/?as=bob{out}")
+
+    assert MARK in response.cookies
+    assert response.cookies["own"].value == ""
+    before, after = list(memory.events)[-2:]
+    assert (before.name, before.user_id, before.anonymous_id) == ("before", None, own)
+    assert (after.name, after.user_id, after.anonymous_id) == ("after", str(bob.pk), None)
+    ada.get("/who/")
+    assert memory.events[-1].anonymous_id not in (own, None)
+
+
+def test_a_log_in_of_an_anonymous_visitor_is_none(configure, client):
+    configure(nametag={}, recorder={}, ANONYMOUS_COOKIE="own")
+    User.objects.create_user("bob")
+    own = client.get("/who/").cookies["own"].value
+    response = client.get("/pages/sign-in-over/?as=bob")
+    assert MARK not in response.cookies
+    assert {event.anonymous_id for event in memory.events} == {own}
+    response = client.get("/pages/sign-in-over/?as=bob")  # once more, as the same
+    assert MARK not in response.cookies
+    assert client.cookies["own"].value == own

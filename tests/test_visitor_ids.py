@@ -195,9 +195,9 @@ def test_they_arrive_in_the_lane(database, configure):
     configure("outbox", cookies={}, visitors={}, recorder={})
     host.track(request(provider="theirs"), "x")
     drain(host.registry.runners, database)
-    for alias in ("cookies", "visitors", "recorder"):
+    for alias, ids in (("cookies", "theirs"), ("visitors", "visitor-visitors"), ("recorder", None)):
         [event] = Recorder.seen[alias]
-        assert event.visitor_ids == {"cookies": "theirs", "visitors": "visitor-visitors"}
+        assert event.visitor_ids == ({alias: ids} if ids else {})
         assert event.anonymous_id == "theirs"
 
 
@@ -208,3 +208,12 @@ def test_a_document_does_not_hold_them(configure):
     event = memory.events[-1]
     assert event.visitor_ids
     assert set(document(event)) == {"_id", "type", "name", "timestamp", "anonymous_id", "context"}
+
+
+@transactional
+def test_each_lane_is_told_its_own_id_only(database, configure):
+    configure("outbox", cookies={}, recorder={}, second={"PLUGIN": "cookies"})
+    host.track(request(provider="theirs"), "x")
+    drain(host.registry.runners, database)
+    told = {alias: events[0].visitor_ids for alias, events in Recorder.seen.items()}
+    assert told == {"cookies": {"cookies": "theirs"}, "second": {"second": "theirs"}, "recorder": {}}

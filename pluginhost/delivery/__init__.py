@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
 from importlib import import_module
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -10,9 +9,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pluginhost.delivery.envelopes import Envelope
-
-#: The alias whose hook runs in this thread, if one does.
-_hook: ContextVar[str | None] = ContextVar("pluginhost_hook", default=None)
 
 
 class Transport(Protocol):
@@ -33,8 +29,3 @@ def transport(name: str) -> Transport:
     """The transport of this name: a module of this package with ``put``."""
     module: Transport = import_module(f"pluginhost.delivery.{name}").transport
     return module
-
-
-def inside_hook() -> str | None:
-    """The alias whose hook called us, or None."""
-    return _hook.get()

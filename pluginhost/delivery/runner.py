@@ -9,9 +9,12 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pluginhost import delivery
+import msgspec
+
+from pluginhost.db import harmless
 from pluginhost.delivery.attempt import RAISED, Attempt, Result
 from pluginhost.delivery.failures import Judge
+from pluginhost.dispatch import inside
 from pluginhost.options import redacted
 
 if TYPE_CHECKING:
@@ -67,21 +70,28 @@ class Runner:
         ``keep`` is called between calls of the hook, to keep the claim on them;
         ``stopping`` between single events, to end early.
         """
-        with self._inside():
+        with inside(self.alias):
             try:
                 self._prepare()
             except RAISED as error:
                 return Result(deferred=self.judge.judge(error))
-            run = Attempt(self, events, attempt)
+            run = Attempt(self, [self._own(event) for event in events], attempt)
             if self.one_by_one:
                 run.one_by_one(keep, stopping)
             else:
                 run.in_batches(keep)
             return run.result
 
+    def _own(self, event: Event) -> Event:
+        """The event without what other providers' cookies say of the browser."""
+        if event.visitor_ids.keys() <= {self.alias}:
+            return event
+        own = {alias: id_ for alias, id_ in event.visitor_ids.items() if alias == self.alias}
+        return msgspec.structs.replace(event, visitor_ids=own)
+
     def send_test(self) -> str:
         """Let the plugin send its test event. Raises whatever it raises."""
-        with self._inside():
+        with inside(self.alias):
             self._prepare()
             return self.plugin.send_test()
 
@@ -91,7 +101,7 @@ class Runner:
 
     def _passes(self, screener: Plugin, event: Event) -> bool:
         try:
-            with self._watched():
+            with self._watched(), harmless():
                 passes = screener.screen(event) is not False
         except Exception as error:
             if self._trouble.get(screener.alias) != (trouble := type(error).__name__):
@@ -133,15 +143,6 @@ class Runner:
                 with self._watched():
                     self.plugin.setup()
                 self._prepared_in = os.getpid()
-
-    @contextmanager
-    def _inside(self) -> Iterator[None]:
-        """What runs here may not track: it is a lane."""
-        token = delivery._hook.set(self.alias)
-        try:
-            yield
-        finally:
-            delivery._hook.reset(token)
 
     @contextmanager
     def _watched(self) -> Iterator[None]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from django.contrib.auth import alogout, logout
+from django.contrib.auth import alogout, login, logout
+from django.contrib.auth.models import User
 from django.http import (
     FileResponse,
     HttpRequest,
@@ -36,6 +38,23 @@ def track(request: HttpRequest) -> None:
     """Let the browser send what the query or the form names."""
     for name in [*request.GET.getlist("name"), *request.POST.getlist("name")]:
         host.track_client(request, name, {"from": request.path})
+
+
+def copied(request: HttpRequest) -> HttpResponse:
+    """What some apps do: give a template, or another view, a copy of the request."""
+    other = copy(request)
+    host.track(other, "copied")
+    return HttpResponse(rendered(other))
+
+
+def signing_in_over(request: HttpRequest) -> HttpResponse:
+    """A log-in as another user, without a log-out before."""
+    host.track(request, "before")
+    if "out" in request.GET:
+        logout(request)
+    login(request, User.objects.get(username=request.GET["as"]), "django.contrib.auth.backends.ModelBackend")
+    host.track(request, "after")
+    return HttpResponse(rendered(request))
 
 
 def plain(request: HttpRequest) -> HttpResponse:
@@ -160,6 +179,9 @@ urlpatterns = [
     path("in-loop/", in_loop),
     path("in-thread/", in_thread),
     path("tracked-in-loop/", tracked_in_loop),
+    path("copied/", copied),
+    path("copied-cached/", cache_page(600)(copied)),
+    path("sign-in-over/", signing_in_over),
     path("sign-out/", signing_out),
     path("asign-out/", asigning_out),
     path("api/sign-out/", api_signing_out),

@@ -1,0 +1,105 @@
+"""What runs in a request and is not the site's own: its failing statements cost the site nothing."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import DatabaseError, connections, transaction
+from django.test import RequestFactory
+
+from pluginhost import host
+from pluginhost.delivery import memory
+from pluginhost.delivery.worker import drain
+from tests.samples import Filter, Recorder
+from tests.site.models import Order
+
+pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
+rf = RequestFactory()
+
+
+@pytest.fixture
+def fail(database):
+    def fail(*args, **keywords):
+        with connections[database].cursor() as cursor:
+            cursor.execute("SELECT nothing FROM nowhere")
+
+    return fail
+
+
+class Session(dict):
+    """One whose every look into its table fails."""
+
+    accessed = True
+    modified = False
+    session_key = "x"
+
+    def __init__(self, fail):
+        super().__init__()
+        self.get = fail
+
+
+def in_filter(fail, monkeypatch):
+    Filter.answer = staticmethod(fail)
+
+
+def in_filter_that_minds_it(fail, monkeypatch):
+    def answer(request, user):
+        with pytest.raises(DatabaseError):
+            fail()
+
+    Filter.answer = staticmethod(answer)
+
+
+def in_snippet(fail, monkeypatch):
+    monkeypatch.setattr("tests.samples.mark_safe", fail)
+
+
+def in_session(fail, monkeypatch):
+    monkeypatch.setattr(Session, "failing", True, raising=False)
+
+
+@pytest.mark.parametrize("where", [in_filter, in_filter_that_minds_it, in_snippet, in_session])
+@pytest.mark.parametrize("transport", ["outbox", "memory"])
+def test_the_site_s_transaction_survives(database, configure, monkeypatch, fail, where, transport):
+    configure(transport, filter={}, recorder={}, snippet={})
+    where(fail, monkeypatch)
+    request = rf.get("/")
+    if where is in_session:
+        request.COOKIES["sessionid"] = "x"
+        request.session = Session(fail)
+
+    with transaction.atomic(using=database):
+        order = Order.objects.create()
+        host.track(request, "one")
+        host.render(request)
+        host.track(request, "two")
+        Order.objects.create()
+
+    assert Order.objects.filter(pk=order.pk).exists()
+    assert Order.objects.count() == 2
+    if transport == "outbox":
+        drain(host.registry.runners, database)
+        names = [event.name for event in Recorder.seen["recorder"]]
+    else:
+        names = [event.name for event in memory.events]
+    assert names == ["one", "two"]
+
+
+def test_what_a_hook_writes_stays_if_it_succeeds(database, configure):
+    configure(filter={}, recorder={})
+    Filter.answer = staticmethod(lambda request, user: bool(Order.objects.create()))
+    with transaction.atomic(using=database):
+        assert host.track(rf.get("/"), "one")
+    assert Order.objects.count() == 1
+
+
+def test_a_hook_that_fails_within_a_block_of_its_own(database, configure, fail):
+    def answer(request, user):
+        with transaction.atomic(using=database, savepoint=False):
+            fail()
+
+    configure(filter={}, recorder={})
+    Filter.answer = staticmethod(answer)
+    with transaction.atomic(using=database):
+        Order.objects.create()
+        host.track(rf.get("/"), "one")
+    assert Order.objects.count() == (1 if database == "postgres" else 0)
