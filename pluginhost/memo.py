@@ -36,6 +36,11 @@ class Memo:
     """The response's headers have gone out, though the page is still being rendered."""
     caching: Caching = field(default_factory=Caching)
 
+    def keep_from_inner_cache(self, request: HttpRequest) -> None:
+        """Keep a view's own ``cache_page`` from storing this request's page, be it a copy of the view's or not."""
+        original = self.original()
+        self.caching.keep_from_inner_cache(request, *([] if original is None else [original]))
+
 
 def of(request: HttpRequest) -> Memo:
     """The memo of a request, made if there is none."""

@@ -97,7 +97,7 @@ def _note(
     withheld = any(i.alias in answer.objectors for i in _looking_at_agents(registry))
     caching.private |= names or carries or withheld
     if caching.vary or caching.private or carries_nonce:
-        caching.keep_from_inner_cache(request, *filter(None, [memory.original()]))
+        memory.keep_from_inner_cache(request)
 
 
 def _headers(registry: Registry, answer: Verdict | None) -> set[str]:

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 import pytest
 from django.core.management import CommandError, ManagementUtility, call_command
 
-from pluginhost import PartialFailure, PermanentError, RetryableError, SkipEvent, UncertainError, host
+from pluginhost import DeliveryError, PartialFailure, PermanentError, RetryableError, SkipEvent, UncertainError, host
 from tests.samples import Configured, Filter, Recorder
 
 GOOD = {"URL": "https://example.com/", "TOKEN": "hush"}
@@ -128,7 +128,7 @@ class Strange(PermanentError):
         (SkipEvent("not for me"), "The plugin skips it: such an event is not for it.", "SkipEvent: not for me"),
         (
             UncertainError("no answer"),
-            "no answer came, so nobody knows whether it arrived. It would be sent again.",
+            "no answer says whether it arrived. It would be sent again.",
             "UncertainError: no answer",
         ),
         (PartialFailure({"x": PermanentError("E11000")}), "It would become a dead letter", "PermanentError: E11000"),
@@ -139,6 +139,7 @@ class Strange(PermanentError):
             "The plugin failed without saying what that means, so it would be tried again.",
             "LookupError: a bug",
         ),
+        (DeliveryError("500"), "It would be tried again. If that fails too", "DeliveryError: 500"),
         (SystemExit(3), "The plugin failed without saying what that means", "SystemExit: 3"),
         (LookupError(), "The plugin failed without saying", "LookupError"),
     ],
@@ -149,7 +150,8 @@ def test_each_error_is_explained(configure, error, meaning, words):
     Recorder.act["recorder"] = raising(error)
     message = refused("recorder")
     first, _, last = message.partition("\n")
-    assert first.startswith("recorder: not delivered. ")
+    uncertain = "says whether" in meaning or "sent again" in meaning
+    assert first.startswith("recorder: perhaps delivered. " if uncertain else "recorder: not delivered. ")
     assert meaning in first
     assert last.startswith(words)
     assert "\n" not in last
@@ -168,7 +170,9 @@ def test_what_becomes_of_an_uncertain_event(configure, monkeypatch, dedupes, opt
     monkeypatch.setattr(Recorder, "dedupes", dedupes)
     configure(recorder={"ON_UNCERTAIN": option})
     Recorder.act["recorder"] = raising(UncertainError("no answer"))
-    assert f"nobody knows whether it arrived. It would {fate}.\n" in refused("recorder")
+    first = refused("recorder").partition("\n")[0]
+    assert first.startswith("recorder: perhaps delivered. It was sent, but no answer says whether it arrived.")
+    assert first.endswith(f"It would {fate}.")
 
 
 def test_a_partial_failure_of_nothing_is_a_delivery(configure):

@@ -112,6 +112,17 @@ def test_a_hook_that_hangs_ends_the_worker_but_not_the_other_lanes(configure, wr
         assert "the hook of writer hangs" in process.stdout.read()
 
 
+def test_a_hook_that_hangs_ends_a_drain_too(configure, written):
+    """As cron runs it: the next run goes on with the other lanes."""
+    configure("outbox", writer={"PATH": written.path(), "TIMEOUT": 0.1})
+    host.track(None, "hang")
+    process = start("default", "worker", "--drain")
+    try:
+        assert process.wait(timeout=30) == 70
+    finally:
+        assert "the hook of writer hangs" in end(process)
+
+
 def test_only_the_lanes_that_were_named(database, configure, written):
     configure(
         "outbox",

@@ -220,6 +220,24 @@ def _tidy_up() -> None:
     reset_queries()
 
 
+class DrainWatch(threading.Thread):
+    """Ends the process if the hook hangs that another thread calls: nothing else ends such a call."""
+
+    def __init__(self, runners: Iterable[Runner], watched: int) -> None:
+        super().__init__(name="pluginhost-watch", daemon=True)
+        self.runners = list(runners)
+        self.watched = watched
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        while not self.over.wait(POLL_LAST):
+            for runner in self.runners:
+                if runner.calling_for(self.watched) > runner.plugin.timeout + GRACE:
+                    logger.error("the hook of %s hangs; the worker ends", runner.alias)
+                    logging.shutdown()
+                    os._exit(UNHEALTHY)
+
+
 def drain(runners: Mapping[str, Runner], using: str) -> int:
     """Deliver in this thread until nothing is due any more. Returns how many batches were run.
 

@@ -278,13 +278,13 @@ class TestListOfTheAdmin:
         assert len([each for each in caplog.records if each.name == "pluginhost.bots"]) == 2  # one each time it began
 
     def test_a_missing_table_dooms_no_transaction(self):
-        plugin = host.registry.plugins["bots"].plugin
+        runner = host.registry.runners["recorder"]
         host.track(visit(FIREFOX), "seen")
         [event] = Recorder.seen["recorder"]
         call_command("migrate", "pluginhost_bots", "zero", database=self.database, verbosity=0)
         try:
             with transaction.atomic(using=self.database):
-                assert plugin.screen(event)
+                assert runner.wants(event)
                 with connections[self.database].cursor() as cursor:
                     cursor.execute("SELECT 1")
                     assert cursor.fetchone() == (1,)

@@ -70,9 +70,9 @@ def granted(request: HttpRequest) -> frozenset[str] | None:
     to the response of a request that was asked for its choice.
     """
     request = identity.unwrapped(request)
-    caching = memo.of(request).caching
-    caching.vary.add("Cookie")
-    caching.keep_from_inner_cache(request)
+    memory = memo.of(request)
+    memory.caching.vary.add("Cookie")
+    memory.keep_from_inner_cache(request)
     name = _options(_plugin()).COOKIE
     value = None if name is None else request.COOKIES.get(name)
     return None if value is None else cookie.parse(value)

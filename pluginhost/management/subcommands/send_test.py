@@ -10,7 +10,14 @@ from django.core.management.base import CommandError
 from pluginhost.api import host
 from pluginhost.conf import get_settings
 from pluginhost.delivery.attempt import RAISED
-from pluginhost.exceptions import PartialFailure, PermanentError, RetryableError, SkipEvent, UncertainError
+from pluginhost.exceptions import (
+    DeliveryError,
+    PartialFailure,
+    PermanentError,
+    RetryableError,
+    SkipEvent,
+    UncertainError,
+)
 from pluginhost.options import did_you_mean, listing, redacted
 
 if TYPE_CHECKING:
@@ -27,7 +34,8 @@ MEANINGS: dict[type[Exception], str] = {
     SkipEvent: "The plugin skips it: such an event is not for it.",
     RetryableError: "It would wait in its lane and be tried again.",
     PermanentError: "It would become a dead letter: trying again would not help.",
-    UncertainError: "It was sent, but no answer came, so nobody knows whether it arrived.",
+    UncertainError: "It was sent, but no answer says whether it arrived.",
+    DeliveryError: "It would be tried again. If that fails too, the events of its batch are tried apart.",
 }
 
 
@@ -42,7 +50,7 @@ def handle(command: BaseCommand, **options: Any) -> None:
     try:
         answer = _answer(runner)
     except RAISED as error:
-        raise CommandError(f"{runner.alias}: not delivered. {_explained(runner, error)}") from None
+        raise CommandError(f"{runner.alias}: {_explained(runner, error)}") from None
     finally:
         runner.close()
     command.stdout.write(f"{runner.alias}: {answer} ({time.monotonic() - begun:.1f} s)")
@@ -82,4 +90,5 @@ def _explained(runner: Runner, error: BaseException) -> str:
     if isinstance(error, UncertainError):
         again = "be sent again" if runner.judge.resends_uncertain else "become a dead letter"
         meaning = f"{meaning} It would {again}."
-    return f"{meaning}\n{runner.judge.describe(error)}"
+    verdict = "perhaps delivered" if isinstance(error, UncertainError) else "not delivered"
+    return f"{verdict}. {meaning}\n{runner.judge.describe(error)}"

@@ -6,12 +6,13 @@ import logging
 import os
 import signal
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandError
 
 from pluginhost.api import host
-from pluginhost.delivery.worker import Worker, drain
+from pluginhost.delivery.worker import DrainWatch, Worker, drain
 from pluginhost.options import did_you_mean, listing
 
 if TYPE_CHECKING:
@@ -36,7 +37,12 @@ def handle(command: BaseCommand, **options: Any) -> None:
     runners = _chosen(options["lanes"])
     using = host.database(options["database"])
     if options["drain"]:
-        batches = drain(runners, using)
+        watch = DrainWatch(runners.values(), threading.get_ident())
+        watch.start()
+        try:
+            batches = drain(runners, using)
+        finally:
+            watch.over.set()
         for runner in runners.values():
             runner.close()
         command.stdout.write(f"nothing is due any more; {batches} batches were run")
