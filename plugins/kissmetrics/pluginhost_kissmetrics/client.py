@@ -7,27 +7,37 @@ answers come from what is in between, such as a proxy.
 from __future__ import annotations
 
 import datetime as dt
+import http.client
 import logging
+import os
 import re
+import socket
+import ssl
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 
 from pluginhost import DeliveryError, PermanentError, RetryableError
-from pluginhost_kissmetrics import __version__
+from pluginhost_kissmetrics import __version__, deadline
 from pluginhost_kissmetrics.payload import MAX_QUERY, query
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-#: Statuses that speak of this one request; every other one may pass, or concerns them all until it is mended.
-REFUSALS = frozenset({400, 405, 411, 413, 414, 415, 422, 431})
+#: Statuses that speak of the length of this one request.
+TOO_LONG = frozenset({413, 414, 431})
+#: Statuses that speak of this one request, or of all: a wrong address or a proxy answers so, too.
+DOUBTFUL = frozenset({400, 405, 411, 415, 422})
 FORM = "application/x-www-form-urlencoded; charset=utf-8"
 #: Bytes of an answer that are read, so that the connection can be used again. The image has 43.
 MAX_ANSWER = 4096
+#: Seconds that the rest of an answer may take, so that the connection can be used again.
+MAX_REST = 0.25
+#: What is told of the software that answered: a name and a version, no more.
+_SOFTWARE = re.compile(r"[A-Za-z][A-Za-z0-9 ._/-]{0,39}")
 
 _QUERY = re.compile(r"\?_k=\S*")
 
@@ -47,20 +57,27 @@ class _Session(requests.Session):
 
 def connect(connections: int = 1) -> requests.Session:
     """A session that keeps so many connections open, and no cookies. Opens none yet."""
-    logging.getLogger("urllib3.connectionpool").addFilter(_hide_query)
+    for name in ("urllib3.connection", "urllib3.connectionpool"):
+        logging.getLogger(name).addFilter(_hide_query)
     session = _Session()
+    session.auth = _as_it_is  # without one, requests takes a password out of ~/.netrc
     session.headers["User-Agent"] = f"pluginhost-kissmetrics/{__version__}"
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     for scheme in ("https://", "http://"):
-        session.mount(scheme, HTTPAdapter(pool_connections=1, pool_maxsize=connections))
+        session.mount(scheme, deadline.BoundedAdapter(pool_connections=1, pool_maxsize=connections))
     return session
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
 
 
 def send(session: requests.Session, url: str, sent: Mapping[str, str], timeouts: tuple[float, float]) -> None:
     """Send the parameters to ``url`` (tracking URL and path) by GET, or as a form if they are long.
 
-    ``timeouts`` are those for connecting and for reading, in seconds. Raises
-    ``RetryableError`` or ``PermanentError``; their texts hold neither URL nor parameters.
+    ``timeouts`` are those for connecting and for reading, in seconds. Together they
+    bound the call. Raises a ``DeliveryError``; its text holds host and port, but
+    neither path nor parameters.
     """
     encoded = query(sent)
     error: DeliveryError | None
@@ -77,26 +94,50 @@ def send(session: requests.Session, url: str, sent: Mapping[str, str], timeouts:
         else:
             response = session.get(f"{url}?{encoded}", timeout=timeouts, allow_redirects=False, stream=True)
     except (requests.RequestException, OSError, ValueError) as caught:
-        error = RetryableError(_reason(caught))
+        error = RetryableError(_reason(caught, urlsplit(url).netloc))
     else:
         _drain(response)
-        error = _judge(response)
+        error = _judge(response, urlsplit(url).netloc)
     if error is not None:  # raised out here, without the caught one as its context: that has the URL in its text
         raise error
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, host: str) -> str:
+    """What went wrong, and what to look at. Errors' own texts hold the whole URL, and the proxy's password."""
+    if isinstance(error, requests.exceptions.ProxyError):
+        return f"{host} was not reached: the proxy of the environment failed; see HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
     if isinstance(error, requests.ConnectTimeout):
-        return "KISSmetrics was not reached in time"
-    if isinstance(error, requests.Timeout):
-        return "KISSmetrics did not answer in time"
-    if isinstance(error, requests.exceptions.SSLError):
-        return "TLS with KISSmetrics failed; is its certificate known here?"
-    return f"KISSmetrics was not reached: {type(error).__name__}"
+        return f"{host} was not reached in time"
+    causes = list(_causes(error))
+    for kind, what in (
+        ((requests.exceptions.SSLError, ssl.SSLError), f"TLS with {host} failed; is its certificate known here?"),
+        (socket.gaierror, f"the name of {host} was not found: is TRACKING_URL right, and does DNS work?"),
+        (ConnectionRefusedError, f"{host} refused the connection: nothing listens at that port"),
+        ((requests.Timeout, TimeoutError), f"{host} was reached, but did not answer in time"),
+        (ConnectionError, f"{host} was reached, but hung up without an answer"),
+        (http.client.HTTPException, f"{host} was reached, but answered what is not HTTP: is TRACKING_URL right?"),
+    ):
+        if any(isinstance(cause, kind) for cause in causes):
+            return what
+    number = next((cause.errno for cause in causes if isinstance(cause, OSError) and cause.errno), None)
+    return f"{host} was not reached: {os.strerror(number) if number else type(error).__name__}"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, and those that it was made from."""
+    todo, seen = [error], set[int]()
+    while todo:
+        each = todo.pop(0)
+        if id(each) not in seen:
+            seen.add(id(each))
+            yield each
+            found = (getattr(each, "reason", None), each.__cause__, each.__context__, *each.args)
+            todo += [deeper for deeper in found if isinstance(deeper, BaseException)]
 
 
 def _drain(response: requests.Response) -> None:
-    """Read the answer to its end, or close the connection. What it says was clear before."""
+    """Read the answer to its end if that is soon, or close the connection. What it says was clear before."""
+    deadline.at_most(MAX_REST)
     try:
         rest = response.raw.read(MAX_ANSWER + 1, decode_content=False)
     except Exception:
@@ -105,21 +146,32 @@ def _drain(response: requests.Response) -> None:
         response.close() if len(rest) > MAX_ANSWER else response.raw.release_conn()
 
 
-def _judge(response: requests.Response) -> DeliveryError | None:
+def _judge(response: requests.Response, host: str) -> DeliveryError | None:
     status = response.status_code
-    if 200 <= status < 300:
-        if response.headers.get("Content-Type", "").lower().startswith("text/html"):
-            return RetryableError(f"status {status} with a page of HTML, which KISSmetrics never sends; a proxy?")
+    page = response.headers.get("Content-Type", "").lower().startswith("text/html")
+    if 200 <= status < 300 and not page:
         return None
-    if status in REFUSALS:
-        return PermanentError(f"refused with status {status}, which KISSmetrics itself never sends; a proxy?")
+    software = _SOFTWARE.fullmatch(response.headers.get("Server", ""))
+    who = f"{host} ({software[0]})" if software else host
     wait = retry_after(response.headers.get("Retry-After"))
+    if 200 <= status < 300:
+        return RetryableError(
+            f"{who} answered a page of HTML, which KISSmetrics never does: is TRACKING_URL right, or answers a proxy?"
+        )
     if 300 <= status < 400:
         return RetryableError(
-            f"redirected with status {status}, which is not followed; TRACKING_URL must be the address itself",
+            f"{who} redirected with status {status}, which is not followed; TRACKING_URL must be the address itself",
             retry_after=wait,
         )
-    return RetryableError(f"status {status}", retry_after=wait)
+    told = f"{who} answered with status {status}"
+    if status in TOO_LONG:
+        return PermanentError(f"{told}: the event is too long for it, or for a proxy before it")
+    if status == 429 or status == 503:
+        return RetryableError(f"{told}: it is busy", retry_after=wait)
+    if status >= 500:
+        return RetryableError(f"{told}: it, or a proxy before it, failed there", retry_after=wait)
+    told = f"{told}, which KISSmetrics never does: is TRACKING_URL right, or answers a proxy?"
+    return DeliveryError(told) if status in DOUBTFUL else RetryableError(told, retry_after=wait)
 
 
 def retry_after(header: str | None) -> float | None:

@@ -26,9 +26,9 @@ class Options(pluginhost.Options):
     TRACKING_URL: str = "https://trk.kissmetrics.io"
     """Where the server sends to."""
     CONNECT_TIMEOUT: Timeout = 2.0
-    """Seconds for a connection."""
+    """Seconds for a connection to one of the host's addresses."""
     READ_TIMEOUT: Timeout = 5.0
-    """Seconds for an answer."""
+    """Seconds without a byte of the answer. A call never takes longer than both together."""
     PAGE_EVENT: str | None = None
     """The name under which page views of the server are recorded. None: they are not, as the script records its own."""
     VALUE_PROPERTY: str | None = "Value"

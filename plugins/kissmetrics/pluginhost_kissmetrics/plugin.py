@@ -52,7 +52,8 @@ class Kissmetrics(pluginhost.Plugin):
             Error(
                 f"plugin {self.alias}: CONNECT_TIMEOUT and READ_TIMEOUT are {waits:g} s together,"
                 f" not below the lane's TIMEOUT of {self.timeout:g} s.",
-                hint="Lower them, or raise TIMEOUT: a call that takes longer than that ends its worker.",
+                hint="Lower them, or raise TIMEOUT: together they bound a call, and one that takes longer than TIMEOUT"
+                " ends its worker.",
                 id="pluginhost_kissmetrics.E001",
             )
         ]

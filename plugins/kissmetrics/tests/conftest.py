@@ -59,6 +59,19 @@ class Receiver:
 
         self.answer = answer
 
+    def drip(self, data: bytes, at_once: bytes = b"") -> None:
+        """From now on answer ten bytes a second, after those that come at once."""
+
+        def answer(handler: BaseHTTPRequestHandler) -> None:
+            handler.wfile.write(at_once)
+            for byte in data:
+                if self.leave.wait(0.1):
+                    break
+                handler.wfile.write(bytes([byte]))
+            handler.close_connection = True
+
+        self.answer = answer
+
 
 @pytest.fixture
 def api_key() -> str:
@@ -92,6 +105,11 @@ def receiver() -> Iterator[Receiver]:
             self.wfile.write(GIF)
 
         do_POST = do_GET  # noqa: N815 - the server's own names
+
+        def do_CONNECT(self) -> None:
+            state.hits.append(Hit(self.command, self.path, [], dict(self.headers)))
+            assert state.answer is not None
+            state.answer(self)
 
         def log_message(self, *args: object) -> None:
             pass

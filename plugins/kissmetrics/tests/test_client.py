@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import logging
 import socket
+import struct
+import threading
 import traceback
 from email.utils import format_datetime
 
 import pytest
 import requests
 
-from pluginhost import PermanentError, RetryableError
+from pluginhost import DeliveryError, PermanentError, RetryableError
 from pluginhost_kissmetrics import client
 from pluginhost_kissmetrics.client import retry_after, send
 from tests.servers import free_port
@@ -137,12 +140,43 @@ def test_what_may_pass_is_tried_again(session, receiver, status):
     assert raised.value.retry_after is None
 
 
-@pytest.mark.parametrize("status", [400, 405, 411, 413, 414, 415, 422, 431])
-def test_what_speaks_of_one_request_is_final(session, receiver, status):
+@pytest.mark.parametrize("status", [413, 414, 431])
+def test_what_is_too_long_is_final(session, receiver, status):
     receiver.status(status)
 
-    with pytest.raises(PermanentError, match=f"status {status}"):
+    with pytest.raises(PermanentError, match=f"status {status}.*too long"):
         send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+
+
+@pytest.mark.parametrize("status", [400, 405, 411, 415, 422])
+def test_what_a_wrong_address_answers_too_is_not_final(session, receiver, status):
+    receiver.status(status)
+
+    with pytest.raises(DeliveryError, match=f"status {status}.*TRACKING_URL.*proxy") as raised:
+        send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+    assert type(raised.value) is DeliveryError, "the others are tried, and it is tried again"
+
+
+@pytest.mark.parametrize(
+    ("status", "what"), [(404, "TRACKING_URL"), (407, "proxy"), (429, "busy"), (503, "busy"), (500, "failed there")]
+)
+def test_who_answered_and_what_to_look_at(session, receiver, status, what):
+    receiver.status(status)
+
+    with pytest.raises(RetryableError) as raised:
+        send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+    told = str(raised.value)
+    assert receiver.url.removeprefix("http://") in told
+    assert "BaseHTTP/" in told, "the software that answered"
+    assert what in told
+
+
+def test_what_an_answer_says_of_its_software_is_not_believed(session, receiver):
+    receiver.raw(b"HTTP/1.1 500 No\r\nServer: <script>\x1b[31m\r\nContent-Length: 0\r\n\r\n")
+
+    with pytest.raises(RetryableError) as raised:
+        send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+    assert "script" not in str(raised.value)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -212,8 +246,27 @@ def hangs_up(receiver):
     return receiver.url
 
 
-def half_a_head(receiver):
-    receiver.raw(b"HTTP/1.1 200 OK\r\nContent-")
+def reset(receiver):
+    def answer(handler):
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        handler.close_connection = True
+
+    receiver.answer = answer
+    return receiver.url
+
+
+def drip_of_the_status(receiver):
+    receiver.drip(b"HTTP/1.1 200 OK, and this is what takes so long\r\nContent-Length: 0\r\n\r\n")
+    return receiver.url
+
+
+def drip_of_the_headers(receiver):
+    receiver.drip(b"x" * 50 + b"\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    return receiver.url
+
+
+def drip_of_a_first_answer(receiver):
+    receiver.drip(b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     return receiver.url
 
 
@@ -231,11 +284,15 @@ def redirect_to_nonsense(receiver):
 
 
 UNREACHED = [
-    (no_one, "was not reached: ConnectionError"),
-    (silence, "did not answer in time"),
-    (garbage, "was not reached: ConnectionError"),
-    (hangs_up, "was not reached: ConnectionError"),
-    (no_tls, "TLS with KISSmetrics failed"),
+    (no_one, r"127\.0\.0\.1:\d+ refused the connection"),
+    (silence, "was reached, but did not answer in time"),
+    (drip_of_the_status, "was reached, but did not answer in time"),
+    (drip_of_the_headers, "was reached, but did not answer in time"),
+    (drip_of_a_first_answer, "was reached, but did not answer in time"),
+    (garbage, "was reached, but answered what is not HTTP"),
+    (hangs_up, "was reached, but hung up without an answer"),
+    (reset, "was reached, but hung up without an answer"),
+    (no_tls, r"TLS with 127\.0\.0\.1:\d+ failed"),
     (no_host, "was not reached: "),
     (redirect_to_nonsense, "redirected with status 302"),
 ]
@@ -247,7 +304,7 @@ def test_without_an_answer_it_is_tried_again(session, receiver, fault, reason, c
     url = fault(receiver)
 
     with pytest.raises(RetryableError, match=reason) as raised:
-        send(session, f"{url}/e", SENT, (0.5, 0.2))
+        send(session, f"{url}/e", SENT, (0.3, 0.3))
 
     told = "".join(traceback.format_exception(raised.value)) + caplog.text
     assert raised.value.__context__ is None, "it would tell the URL"
@@ -273,11 +330,138 @@ def test_a_server_that_takes_no_connections(session):
                 other.close()
 
 
+def test_a_name_that_is_not_known(session, monkeypatch):
+    def look_up(*_args, **_kwargs):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with pytest.raises(RetryableError, match=r"the name of trk\.example was not found: is TRACKING_URL right"):
+        send(session, "http://trk.example/e", SENT, TIMEOUTS)
+
+
+def test_a_network_that_is_not_there(session, monkeypatch):
+    def connect(*_args, **_kwargs):
+        raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    with pytest.raises(RetryableError, match=r"127\.0\.0\.1:9 was not reached: Network is unreachable"):
+        send(session, "http://127.0.0.1:9/e", SENT, TIMEOUTS)
+
+
+def test_a_look_up_that_hangs_ends_with_the_call(session, receiver, monkeypatch):
+    found = socket.getaddrinfo
+    looked_up = threading.Event()
+
+    def look_up(*args, **kwargs):
+        receiver.leave.wait(5)
+        try:
+            return found(*args, **kwargs)
+        finally:
+            looked_up.set()
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with pytest.raises(RetryableError, match="was not reached in time"):
+        send(session, f"{receiver.url}/e", SENT, (0.2, 0.2))
+    receiver.leave.set()
+    assert looked_up.wait(5)
+    assert receiver.hits == []
+
+
+def test_a_body_that_drips_is_not_waited_for(session, receiver):
+    receiver.drip(b"x" * 43, b"HTTP/1.1 200 OK\r\nContent-Type: image/gif\r\nContent-Length: 43\r\n\r\n")
+    send(session, f"{receiver.url}/e", SENT, (10.0, 10.0))
+    receiver.answer = None
+    send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+
+    assert receiver.connections == 2, "the first one still drips"
+
+
+def test_after_a_drip_the_next_call_has_its_own_time(session, receiver):
+    drip_of_the_headers(receiver)
+    with pytest.raises(RetryableError):
+        send(session, f"{receiver.url}/e", SENT, (0.1, 0.1))
+    receiver.answer = None
+    for _ in range(2):
+        send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+
+    assert (len(receiver.hits), receiver.connections) == (3, 2)
+
+
+# --- proxies, and passwords ---
+
+
+@pytest.fixture
+def proxy(monkeypatch, receiver):
+    """The receiver is the proxy of the environment."""
+    for name in ("NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, receiver.url.replace("//", "//porter:opensesame@"))
+    return receiver
+
+
+def test_a_proxy_of_the_environment_is_used(session, proxy):
+    send(session, "http://trk.example/e", SENT, TIMEOUTS)
+
+    (hit,) = proxy.hits
+    assert (hit.path, hit.headers["Host"]) == ("/e", "trk.example")
+    assert hit.headers["Proxy-Authorization"] == "Basic cG9ydGVyOm9wZW5zZXNhbWU="
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("fault", [drip_of_the_status, drip_of_the_headers])
+def test_a_proxy_that_drips(session, proxy, scheme, fault):
+    fault(proxy)
+
+    with pytest.raises(RetryableError, match="in time"):
+        send(session, f"{scheme}://trk.example/e", SENT, (0.3, 0.3))
+
+
+def test_a_proxy_that_refuses(session, proxy):
+    proxy.status(407)
+
+    with pytest.raises(RetryableError, match="the proxy of the environment.*HTTPS_PROXY") as raised:
+        send(session, "https://trk.example/e", SENT, TIMEOUTS)
+    assert "opensesame" not in "".join(traceback.format_exception(raised.value))
+
+
+def test_a_proxy_that_is_not_there(session, monkeypatch, proxy):
+    monkeypatch.setenv("http_proxy", f"http://porter:opensesame@127.0.0.1:{free_port()}")
+
+    with pytest.raises(RetryableError, match="the proxy of the environment") as raised:
+        send(session, "http://trk.example/e", SENT, TIMEOUTS)
+    assert "opensesame" not in "".join(traceback.format_exception(raised.value))
+
+
+def test_no_password_is_taken_from_a_file(session, receiver, monkeypatch, tmp_path):
+    file = tmp_path / "netrc"
+    file.write_text("default login bob password hunter2\n")
+    monkeypatch.setenv("NETRC", str(file))
+
+    send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+    send(session, f"{receiver.url}/e", {**SENT, "long": "x" * 3000}, TIMEOUTS)
+
+    assert ["Authorization" in hit.headers for hit in receiver.hits] == [False, False]
+
+
+# --- logs ---
+
+
 def test_no_log_shows_what_is_sent(session, receiver, caplog):
     caplog.set_level(logging.DEBUG)
     send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
 
     assert '"GET /e?… HTTP/1.1" 200' in caplog.text
+    assert KEY not in caplog.text
+    assert "bob" not in caplog.text
+
+
+def test_no_log_of_an_odd_answer_shows_what_is_sent(session, receiver, caplog):
+    caplog.set_level(logging.DEBUG)
+    receiver.raw(b"HTTP/1.1 200 OK\r\nContent-")
+    send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+
+    assert "Failed to parse headers" in caplog.text
     assert KEY not in caplog.text
     assert "bob" not in caplog.text
 
