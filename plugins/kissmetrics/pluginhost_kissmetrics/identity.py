@@ -18,14 +18,18 @@ if TYPE_CHECKING:
 
 #: Characters of an identity (KISSmetrics, "Identities").
 MAX_ID = 255
-#: What programs write for "no one". As an identity each would be one person made of everybody.
-NOBODY = frozenset({"", "0", "anonymous", "nil", "none", "null", "undefined"})
+#: What programs write for "no one", in small letters. As an identity each would be one person made of everybody.
+NOBODY = frozenset({
+    "", "(null)", "0", "<nil>", "<null>", "[]", "[object object]", "[object undefined]", "anonymous", "anonymoususer",
+    "false", "nan", "nil", "none", "not_authenticated", "null", "true", "undefined", "{}",
+})  # fmt: skip
 
 #: The names of the cookies that KISSmetrics' script writes: the anonymous id, and the id that ``identify`` was given.
 ANONYMOUS_COOKIE = "km_ai"
 NAMED_COOKIE = "km_ni"
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_AS_SPACES = str.maketrans(",:", "  ")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{20,}={0,2}")
 
 
@@ -37,7 +41,12 @@ def usable(text: str | None) -> str | None:
     if text is None or _UNSAFE.search(text):
         return None
     text = text.strip()
-    return None if len(text) > MAX_ID or text.lower() in NOBODY else text
+    return None if len(text) > MAX_ID or plain(text).strip().lower() in NOBODY else text
+
+
+def plain(text: str) -> str:
+    """An id or a name as KISSmetrics has it: commas and colons become spaces ("Identities", "Events")."""
+    return text.translate(_AS_SPACES)
 
 
 def person(event: Event, alias: str) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlencode
@@ -86,7 +87,7 @@ def _alias(event: Event) -> Call:
     previous, current = identity.usable(event.previous_id), identity.usable(event.user_id)
     if previous is None or current is None:
         raise PermanentError("an alias needs the ids of two persons; one of these stands for nobody or is too long")
-    if previous == current:
+    if identity.plain(previous) == identity.plain(current):
         raise SkipEvent("both ids are the same")
     return Call("/a", previous, current)
 
@@ -157,11 +158,16 @@ def _number(value: float) -> str:
 
 
 def moment(event: Event) -> int:
-    """The event's own time in whole Unix seconds. Raises ``PermanentError`` if KISSmetrics would drop it."""
+    """The event's own time in whole Unix seconds, now if that is to come.
+
+    What is dated ahead, by a wrong clock or milliseconds taken for seconds, would be
+    missing in every report until then. Raises ``PermanentError`` for what KISSmetrics
+    would drop.
+    """
     second = math.floor(event.timestamp.timestamp())
     if second < EARLIEST:
         raise PermanentError("KISSmetrics keeps nothing that happened before 2009")
-    return second
+    return min(second, math.floor(time.time()))
 
 
 def parameters(made: Call, api_key: str, second: int) -> dict[str, str]:

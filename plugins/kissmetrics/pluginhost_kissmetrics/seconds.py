@@ -10,6 +10,8 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
+from pluginhost_kissmetrics.identity import plain
+
 #: Calls that one process remembers: some hundred bytes each.
 SIZE = 4096
 
@@ -30,7 +32,8 @@ class Seconds:
 
         The same message gets the same second again, as long as it is remembered.
         """
-        name = name.lower()  # the receiver does not tell "Paid" and "paid" apart
+        # The receiver does not tell "Paid" and "paid" apart, nor "a:b" and "a b".
+        person, name = plain(person), plain(name).lower()
         with self._lock:
             if message_id in self._by_message:
                 self._by_message.move_to_end(message_id)

@@ -32,7 +32,9 @@ def event(**fields) -> Event:
     return Event(type=fields.pop("type", "track"), name="x", message_id="m", timestamp=moment, **fields)
 
 
-@pytest.mark.parametrize("text", ["7", "bob@bob.com", "x" * 255, "Anonymous Bob", "ü", "00", "nile", "null-1"])
+@pytest.mark.parametrize(
+    "text", ["7", "bob@bob.com", "x" * 255, "Anonymous Bob", "ü", "00", "nile", "null-1", "nan1", "True Grit", "a:b"]
+)
 def test_what_stands_for_a_person(text):
     assert usable(text) == text
     assert usable(f"  {text} ") == text
@@ -42,6 +44,8 @@ def test_what_stands_for_a_person(text):
     "text",
     [
         None, "", " ", "0", "None", "none", "null", "NULL", "nil", "anonymous", "Anonymous", "undefined", " null ",
+        "AnonymousUser", "anonymoususer", "NaN", "nan", "false", "False", "true", "[object Object]",
+        "[object Undefined]", "{}", "[]", "(null)", "<nil>", "<null>", "not_authenticated", " NaN ", ",", ":", " ,: ",
         "x" * 256, "a\0b", "a\nb", "\ud800",
     ],
 )  # fmt: skip

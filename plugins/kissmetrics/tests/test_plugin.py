@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.checks import Error
 from django.test import RequestFactory
 
-from pluginhost import Event, host
+from pluginhost import Event, RetryableError, host
 from pluginhost.exceptions import ConfigurationError
 from pluginhost.registry import load_registry
 from tests.servers import free_port
 
-NOON = dt.datetime(2026, 11, 21, 12, tzinfo=dt.UTC)
+NOON = dt.datetime(2025, 11, 21, 12, tzinfo=dt.UTC)
 MADE = "7OeC+b4xyhEYCBZ+RxfXDHcxsRk="
 
 
@@ -48,7 +49,7 @@ def test_what_a_view_tracks_arrives(enable, receiver, api_key):
     host.identify(None, {"gender": "female"}, user_id=7, timestamp=NOON)
     host.alias(None, "a1", 7, timestamp=NOON)
 
-    base = {"_k": api_key, "_t": "1795262400", "_d": "1"}
+    base = {"_k": api_key, "_t": "1763726400", "_d": "1"}
     assert [(hit.path, dict(hit.parameters)) for hit in receiver.hits] == [
         ("/e", {**base, "_p": "7", "_n": "Signed Up", "plan": "pro", "Value": "9.5"}),
         ("/s", {**base, "_p": "7", "gender": "female"}),
@@ -63,7 +64,7 @@ def test_what_a_view_tracks_arrives(enable, receiver, api_key):
         ({"km_ni": "bob%40bob.com", "km_ai": MADE}, "bob@bob.com"),
         ({"km_ai": "7OeC%2Bb4xyhEYCBZ%2BRxfXDHcxsRk%3D"}, MADE),
         ({}, None),
-        ({"km_ni": "bob%40bob.com", "km_ai": MADE, "pluginhost_signed_out": "1795262400000"}, None),
+        ({"km_ni": "bob%40bob.com", "km_ai": MADE, "pluginhost_signed_out": "1763726400000"}, None),
     ],
 )
 def test_the_visitor_of_a_request(enable, receiver, cookies, person):
@@ -123,11 +124,11 @@ def test_a_repeat_is_the_same_call_and_another_occurrence_is_not(enable, receive
     run(event("m2"), event("m1"), event("m3"))
 
     assert [dict(hit.parameters)["_t"] for hit in receiver.hits] == [
-        "1795262400",
-        "1795262401",
-        "1795262401",
-        "1795262400",
-        "1795262402",
+        "1763726400",
+        "1763726401",
+        "1763726401",
+        "1763726400",
+        "1763726402",
     ]
     assert receiver.hits[0].parameters == receiver.hits[3].parameters
     assert receiver.hits[1].parameters == receiver.hits[2].parameters
@@ -140,7 +141,7 @@ def test_traits_of_the_same_second_are_kept_apart_too(enable, receiver):
         event("m2", type="identify", name="identify", properties={"plan": "pro"}),
     )
 
-    assert [dict(hit.parameters)["_t"] for hit in receiver.hits] == ["1795262400", "1795262401"]
+    assert [dict(hit.parameters)["_t"] for hit in receiver.hits] == ["1763726400", "1763726401"]
 
 
 def test_events_without_a_person_are_skipped(enable, receiver):
@@ -188,12 +189,30 @@ def test_a_refused_request_does_not_hold_up_the_next(enable, receiver):
     assert [failure.dead for failure in result.failures.values()] == [True, True]
 
 
+@pytest.mark.parametrize("status", [400, 405])
+def test_what_a_wrong_address_refuses_is_kept(enable, receiver, status):
+    """For a while one after the other may be the bad one; then all that is left waits."""
+    enable()
+    receiver.status(status)
+    events = [event(str(n)) for n in range(30)]
+
+    result = run(*events)
+
+    assert result.delivered == 0
+    assert not any(failure.dead for failure in result.failures.values())
+    assert not result.deferred.dead
+    assert len(receiver.hits) < len(events)
+
+    receiver.answer = None
+    assert run(*events).delivered == len(events)
+
+
 def test_no_reason_tells_the_key_or_the_person(enable, api_key):
     enable(TRACKING_URL=f"http://127.0.0.1:{free_port()}")
 
     reason = run(event(user_id="bob@bob.com")).deferred.reason
 
-    assert "was not reached" in reason
+    assert "refused the connection" in reason
     assert api_key not in reason
     assert "bob" not in reason
 
@@ -220,6 +239,39 @@ def test_send_test(enable, receiver):
     assert (receiver.last["_p"], receiver.last["_n"]) == ("pluginhost-test", "pluginhost test")
     assert "even to a wrong API_KEY" in told
     assert "'pluginhost-test'" in told
+
+
+def test_send_test_says_who_failed(enable, receiver):
+    enable()
+    receiver.status(404)
+    plugin = host.registry.plugins["kissmetrics"].plugin
+    plugin.setup()
+    try:
+        with pytest.raises(RetryableError, match="status 404.*TRACKING_URL") as raised:
+            plugin.send_test()
+    finally:
+        plugin.close()
+
+    assert receiver.url.removeprefix("http://") in str(raised.value)
+
+
+def test_what_is_said_to_happen_in_the_future_happens_now(enable, receiver):
+    enable()
+    began = time.time()
+    run(event(timestamp=dt.datetime(2999, 1, 1, tzinfo=dt.UTC)))
+
+    assert int(began) <= int(receiver.last["_t"]) <= time.time()
+
+
+def test_a_repeat_of_such_a_one_gets_the_same_second(enable, receiver, monkeypatch):
+    enable()
+    odd = event(timestamp=dt.datetime(2999, 1, 1, tzinfo=dt.UTC))
+    run(odd)
+    later = time.time() + 60
+    monkeypatch.setattr(time, "time", lambda: later)
+    run(odd)
+
+    assert receiver.hits[0].parameters == receiver.hits[1].parameters
 
 
 # --- what the plugin says of itself ---

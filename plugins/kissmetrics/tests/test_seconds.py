@@ -36,6 +36,14 @@ def test_names_in_capitals_are_the_same_names():
     assert [seconds.take("a", "7", "Paid", 100), seconds.take("b", "7", "PAID", 100)] == [100, 101]
 
 
+def test_commas_and_colons_are_spaces():
+    seconds = Seconds()
+
+    assert [seconds.take(f"m{n}", "7", name, 100) for n, name in enumerate(["a:b", "a,b", "a b"])] == [100, 101, 102]
+    assert [seconds.take(f"p{n}", who, "Paid", 100) for n, who in enumerate(["a:b", "a,b", "a b"])] == [100, 101, 102]
+    assert seconds.take("p3", "A b", "Paid", 100) == 100, "ids have a case"
+
+
 def test_the_memory_is_bounded_and_forgets_the_oldest():
     seconds = Seconds(size=2)
     assert seconds.take("a", "7", "Paid", 100) == 100
