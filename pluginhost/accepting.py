@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("pluginhost")
 
+#: Answers of filters whose lanes are remembered. There are as many as combinations of purposes.
+MAX_REMEMBERED = 1024
+
 
 def draft_event(
     settings: Settings,
@@ -73,8 +76,13 @@ def anonymous_id(source: Any, registry: Registry, settings: Settings) -> str | N
 
 def _lanes(registry: Registry, type_: EventType, answer: Verdict, switched: Switches) -> tuple[str, ...]:
     """The aliases that an event goes to, in the order of the setting."""
-    plugins = (runner.plugin for runner in registry.runners.values())
-    return tuple(plugin.alias for plugin in plugins if _may_have(plugin, type_, answer, switched))
+    key = type_, answer.allowed
+    if switched or (lanes := registry.lanes.get(key)) is None:
+        plugins = (runner.plugin for runner in registry.runners.values())
+        lanes = tuple(plugin.alias for plugin in plugins if _may_have(plugin, type_, answer, switched))
+        if not switched and len(registry.lanes) < MAX_REMEMBERED:
+            registry.lanes[key] = lanes
+    return lanes
 
 
 def _may_have(plugin: Plugin, type_: EventType, answer: Verdict, switched: Switches) -> bool:

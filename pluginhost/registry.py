@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.core.signals import setting_changed
@@ -31,6 +31,8 @@ class Registry:
     renderers: tuple[Implementation, ...]
     runners: dict[str, Runner]
     """The aliases that events are delivered to."""
+    lanes: dict[Any, tuple[str, ...]] = field(default_factory=dict)
+    """Type of event and purposes that are allowed -> aliases, as far as that was asked."""
 
 
 def build(settings: Settings) -> Registry:

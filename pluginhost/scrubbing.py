@@ -74,6 +74,8 @@ def client_address(remote: str, forwarded: str, settings: Settings) -> str | Non
 
 def query(text: str, settings: Settings) -> str:
     """The query string with only the campaign parameters and those that the project allows."""
+    if not text:
+        return ""
     allowed = {*CAMPAIGN_PARAMETERS, *settings.QUERY_PARAMETERS}
     pairs = parse_qsl(text[: 4 * MAX_URL], keep_blank_values=True)
     return urlencode([(name, value) for name, value in pairs if name in allowed], errors="replace")
@@ -94,32 +96,29 @@ def path(value: str, settings: Settings, match: ResolverMatch | None = None) -> 
 def secret_route(value: str, settings: Settings) -> str | None:
     """The pattern of the route that a path leads to, if it captures a secret."""
     urlconf = get_urlconf() or django_settings.ROOT_URLCONF
-    for language in _languages(value):
-        with translation.override(language):
-            route = _secret_route(value, get_script_prefix(), urlconf, language, settings.SECRET_ROUTE_ARGUMENTS)
-        if route:
-            return route
-    return None
-
-
-def _languages(value: str) -> set[str | None]:
-    """The languages that a path may be in. One of ``i18n_patterns`` resolves only in its own.
-
-    A referrer may be in another language than the page, and the site's own one may lack its prefix.
-    """
-    if found := translation.get_language_from_path(value):
-        return {found}
-    return {translation.get_language(), django_settings.LANGUAGE_CODE}
+    languages = translation.get_language(), django_settings.LANGUAGE_CODE
+    return _secret_route(value, get_script_prefix(), urlconf, languages, settings.SECRET_ROUTE_ARGUMENTS)
 
 
 @lru_cache(maxsize=1024)
 def _secret_route(
-    value: str,
-    prefix: str,
-    urlconf: str,
-    language: str | None,  # noqa: ARG001 - a part of the cache's key: routes may be translated
-    secret: frozenset[str],
+    value: str, prefix: str, urlconf: str, languages: tuple[str | None, str], secret: frozenset[str]
 ) -> str | None:
+    """The same, remembered. A path of ``i18n_patterns`` resolves only in its own language.
+
+    A referrer may be in another language than the page, and the site's own one may lack
+    its prefix: ``languages`` are the page's and the site's.
+    """
+    found = translation.get_language_from_path(value)
+    for language in [found] if found else dict.fromkeys(languages):
+        with translation.override(language):
+            if route := _secret_route_here(value, prefix, urlconf, secret):
+                return route
+    return None
+
+
+def _secret_route_here(value: str, prefix: str, urlconf: str, secret: frozenset[str]) -> str | None:
+    """The same in the active language."""
     inner = f"/{value[len(prefix) :]}" if value.startswith(prefix) else value
     # A path that lacks only its last slash is redirected by CommonMiddleware, with the secret still in it.
     for candidate in (inner, f"{inner}/"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -25,6 +26,7 @@ class Transport(Protocol):
         ...
 
 
+@cache
 def transport(name: str) -> Transport:
     """The transport of this name: a module of this package with ``put``."""
     module: Transport = import_module(f"pluginhost.delivery.{name}").transport

@@ -8,6 +8,7 @@ nothing: the visitor writes this text, or a script on the page.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ PURPOSE = re.compile(_PURPOSE)
 _VALUE = re.compile(rf"1:(?:{_PURPOSE}(?:\.{_PURPOSE})*)?")
 
 
+@lru_cache(maxsize=1024)
 def parse(value: str) -> frozenset[str] | None:
     """The purposes that were agreed to, or None if the value is not one that ``dump`` writes."""
     if len(value) > MAX_LENGTH or not _VALUE.fullmatch(value):
