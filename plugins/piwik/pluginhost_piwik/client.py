@@ -13,11 +13,12 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import requests
 
-from pluginhost import RetryableError, UncertainError
+from pluginhost import DeliveryError, RetryableError, UncertainError
 from pluginhost_piwik import __version__, answers
+from pluginhost_piwik.deadline import Adapter, Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pluginhost_piwik.answers import Answer
     from pluginhost_piwik.payload import Hit
@@ -52,30 +53,58 @@ class Client:
         self._sessions: list[requests.Session] = []
 
     def send(self, hits: Sequence[Hit]) -> Answer:
-        """POST the hits in one request.
+        """POST the hits in one request, which takes ``connect`` and ``read`` seconds together at most.
 
         Raises ``RetryableError`` if nothing was sent, ``UncertainError`` if it was and
         no answer came, and what ``answers.read`` raises. No error shows a URL, a token
         or a hit.
         """
-        session = self._session()
-        content = _Body(body(hits, self._token))
+        status, headers, text = self._exchange(_Body(body(hits, self._token)))
         try:
-            with session.post(
-                self._url, data=content, timeout=self._waits, allow_redirects=False, stream=True
-            ) as response:
-                text = response.raw.read(MAX_ANSWER, decode_content=True)
-        except Exception as error:  # its frames hold the token, hence "from None"
-            if content.begun:
-                raise UncertainError(f"{self._host} did not answer: {_cause(error)}") from None
-            raise RetryableError(f"{self._host} can't be reached: {_cause(error)}") from None
-        finally:
-            self._own.used = time.monotonic()
+            return answers.read(status, headers, text, len(hits), dt.datetime.now(dt.UTC))
+        except DeliveryError as error:
+            raise self._named(error) from None
+
+    def ask(self) -> None:
+        """POST a request without hits, of which Matomo records nothing.
+
+        Raises ``RetryableError`` if it does not answer as it would with hits.
+        """
         try:
-            return answers.read(response.status_code, response.headers, text, len(hits), dt.datetime.now(dt.UTC))
-        except Exception as error:
-            error.args = (f"{self._host} {error}",)
+            self.send([])
+        except UncertainError as error:
+            raise RetryableError(str(error)) from None
+        except RetryableError:
             raise
+        except DeliveryError:
+            return  # it answers, and what it thinks of hits is another question
+
+    def _exchange(self, content: _Body) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and the beginning of the body, which is not read if the status says enough."""
+        session = self._session()
+        with Deadline(sum(self._waits)) as deadline:
+            try:
+                with session.post(
+                    self._url, data=content, timeout=self._waits, allow_redirects=False, stream=True
+                ) as response:
+                    answers.by_status(response.status_code, response.headers, dt.datetime.now(dt.UTC))
+                    text = response.raw.read(MAX_ANSWER, decode_content=True)
+            except DeliveryError as error:
+                raise self._named(error) from None
+            except Exception as error:  # its frames hold the token, hence "from None"
+                cause = f"no whole answer within {deadline.seconds:g} s" if deadline.passed else _cause(error)
+                if content.begun:
+                    raise UncertainError(f"{self._host} did not answer: {cause}") from None
+                raise RetryableError(f"{self._host} can't be reached: {cause}") from None
+            finally:
+                self._own.used = time.monotonic()
+        if deadline.passed:  # an answer without a length ends wherever the connection does
+            raise UncertainError(f"{self._host} did not answer: no whole answer within {deadline.seconds:g} s")
+        return response.status_code, response.headers, text
+
+    def _named(self, error: DeliveryError) -> DeliveryError:
+        error.args = (f"{self._host} {error}",)
+        return error
 
     def close(self) -> None:
         """Close all connections."""
@@ -94,6 +123,8 @@ class Client:
 
 def _new_session() -> requests.Session:
     session = requests.Session()
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, Adapter())
     session.headers.update({"User-Agent": USER_AGENT, "Content-Type": "application/json", "Accept": "*/*"})
     # A cookie of the tracker's would make one visitor of all.
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))

@@ -13,20 +13,24 @@ from django.conf import settings
 from django.utils.encoding import force_bytes
 
 import pluginhost
-from pluginhost import PartialFailure, PermanentError, RetryableError, UncertainError, hookimpl
+from pluginhost import PartialFailure, PermanentError, hookimpl
 from pluginhost.events import sample_event
 from pluginhost_piwik import payload, snippet, visitors
 from pluginhost_piwik.actions import EVENT_OPTIONS, Vocabulary
-from pluginhost_piwik.answers import Answer, Refusals, Sent, unknown_fate
 from pluginhost_piwik.checks import problems
 from pluginhost_piwik.client import Client
+from pluginhost_piwik.refusals import Refusals, Sent
+from pluginhost_piwik.sending import Sender
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from django.core.checks import CheckMessage
     from django.http import HttpRequest
     from django.utils.safestring import SafeString
 
     from pluginhost import Batch, Event, Page
+    from pluginhost_piwik.answers import Answer
 
 logger = logging.getLogger("pluginhost_piwik")
 
@@ -55,7 +59,7 @@ class Piwik(pluginhost.Plugin):
         CONNECT_TIMEOUT: Seconds = 2.0
         """Seconds to wait for a connection."""
         READ_TIMEOUT: Seconds = 30.0
-        """Seconds to wait for the answer to a bulk request."""
+        """Seconds to wait for the whole answer to a bulk request."""
         QUEUED_TRACKING: bool = False
         """Let Matomo's plugin QueuedTracking, if it is there, queue what the server sends. Its answers say nothing."""
         GOALS: dict[str, Id] = {}
@@ -103,6 +107,14 @@ class Piwik(pluginhost.Plugin):
         self._words = Vocabulary(alias, options.CATEGORY, options.GOALS, options.DIMENSIONS)
         self._refusals = Refusals()
         self._client: Client | None = None
+        self._sender = Sender(
+            self._post,
+            self._ask,
+            self._judge,
+            resends=self.lane.ON_UNCERTAIN == "resend",
+            spare=self.timeout - options.CONNECT_TIMEOUT - options.READ_TIMEOUT,
+            quick=options.READ_TIMEOUT / 2,
+        )
         self._said_uncounted = False
 
     @property
@@ -147,7 +159,7 @@ class Piwik(pluginhost.Plugin):
         now = dt.datetime.now(dt.UTC)
         sent, failures = self._read(batch, now)
         if sent:
-            failures |= self._send(sent, now, batch.attempt, failures)
+            failures |= self._sender.send(sent, batch.attempt)
         if failures:
             raise PartialFailure(failures)
 
@@ -172,22 +184,7 @@ class Piwik(pluginhost.Plugin):
             key=force_bytes(settings.SECRET_KEY),
         )
 
-    def _send(
-        self, sent: list[Sent], now: dt.datetime, attempt: int, failures: dict[str, Exception]
-    ) -> dict[str, Exception]:
-        """Send the hits, and say which events failed."""
-        try:
-            answer = self._post(sent)
-            refused = self._refusals.judge(sent, answer, now, attempt)
-        except UncertainError as error:
-            raise self._doubt(sent, str(error), failures) from None
-        if any(isinstance(error, UncertainError) for error in refused.values()):
-            reason = next(str(error) for error in refused.values() if isinstance(error, UncertainError))
-            if all(isinstance(error, UncertainError | RetryableError) for error in refused.values()):
-                raise self._doubt(sent, reason, failures)
-        return refused
-
-    def _post(self, sent: list[Sent]) -> Answer:
+    def _post(self, sent: Sequence[Sent]) -> Answer:
         assert self._client is not None
         answer = self._client.send([hit for event in sent for hit in event.hits])
         if not answer.counted and not self._said_uncounted:
@@ -198,17 +195,12 @@ class Piwik(pluginhost.Plugin):
             )
         return answer
 
-    def _doubt(self, sent: list[Sent], reason: str, failures: dict[str, Exception]) -> Exception:
-        """What to raise when nobody knows what was recorded.
+    def _ask(self) -> None:
+        assert self._client is not None
+        self._client.ask()
 
-        As long as everything is sent again, the batch stays one: a server that does
-        not answer keeps the lane waiting, and is not asked for each event.
-        """
-        if all(event.counted_once for event in sent):
-            return RetryableError(f"{reason}; Matomo counts an order once, so it is sent again")
-        if self.lane.ON_UNCERTAIN == "resend":
-            return UncertainError(reason)
-        return PartialFailure(failures | unknown_fate(sent, reason))
+    def _judge(self, sent: Sequence[Sent], answer: Answer, attempt: int = 1) -> dict[str, Exception]:
+        return self._refusals.judge(sent, answer, dt.datetime.now(dt.UTC), attempt)
 
     def send_test(self) -> str:
         """Send one event, and explain the answer. Raises the delivery errors."""
@@ -217,7 +209,7 @@ class Piwik(pluginhost.Plugin):
         answer = self._post(sent)
         if not answer.counted:
             return "Matomo took the event without saying what becomes of it, as it does with the plugin QueuedTracking."
-        if errors := self._refusals.judge(sent, answer, event.timestamp):
+        if errors := self._judge(sent, answer):
             raise PartialFailure(errors)
         return (
             f"Matomo took the event {event.name!r} in the category {self.options.CATEGORY!r} for site"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import threading
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl
@@ -77,6 +78,10 @@ class FakeMatomo:
         self.answers: list[Any] = []
         self.poison: str | None = None
         """A request with this in one of its hits is undone, as Matomo does when a hit makes it fail."""
+        self.most: int | None = None
+        """A request with more hits is recorded, and then not answered."""
+        self.recorded: Counter[str] = Counter()
+        """Name of an event -> how often it was recorded, answered or not, for requests without a prepared answer."""
         self.ended = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
@@ -108,8 +113,15 @@ def _handler(fake: FakeMatomo) -> type[BaseHTTPRequestHandler]:
             fake.connections.add(self.client_address[1])
             content = self.rfile.read(int(self.headers["Content-Length"]))
             fake.requests.append({"path": self.path, "headers": dict(self.headers), "json": json.loads(content)})
-            sent = len(fake.requests[-1]["json"]["requests"])
-            chosen = fake.answers.pop(0) if fake.answers else (200, {"Content-Type": "application/json"}, answer(sent))
+            sent = fake.requests[-1]["json"]["requests"]
+            if fake.answers:
+                chosen = fake.answers.pop(0)
+            else:
+                chosen = (200, {"Content-Type": "application/json"}, answer(len(sent)))
+                fake.recorded.update(dict(parse_qsl(query))["e_a"] for query in sent if "e_a=" in query)
+                if fake.most is not None and len(sent) > fake.most:
+                    self.close_connection = True
+                    return
             if fake.poison and fake.poison in content.decode():
                 chosen = (500, {"Content-Type": "application/json"}, answer(0, 0, "error"))
             if callable(chosen):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -104,7 +105,9 @@ def test_redirects_are_not_followed(matomo, client):
     [
         (200, {"Content-Type": "text/html"}, b"<html>", UncertainError),
         (200, {}, b"This resource is part of Matomo.", RetryableError),
-        (400, {}, b"This resource is part of Matomo.", PermanentError),
+        (400, {}, b"This resource is part of Matomo.", DeliveryError),
+        (413, {}, b"", PermanentError),
+        (500, {}, b"<h1>Sorry</h1>", UncertainError),
         (404, {}, b"", DeliveryError),
         (429, {"Retry-After": "17"}, b"", RetryableError),
         (500, {}, answer(0, 0, "error"), DeliveryError),
@@ -179,6 +182,89 @@ def test_a_connection_that_breaks_within_the_answer_is_uncertain(matomo, client)
     matomo.answers.append(half)
     with pytest.raises(UncertainError):
         client.send([HIT])
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(408, RetryableError), (425, RetryableError), (429, RetryableError), (501, RetryableError), (503, RetryableError),
+     (302, RetryableError), (400, DeliveryError), (403, DeliveryError), (413, PermanentError)],
+)  # fmt: skip
+def test_a_body_that_breaks_off_does_not_matter_where_the_status_says_it_all(matomo, client, status, kind):
+    def half(handler):
+        handler.wfile.write(f"HTTP/1.1 {status} No\r\nRetry-After: 9\r\nContent-Length: 500\r\n\r\nhalf".encode())
+        handler.close_connection = True
+
+    matomo.answers.append(half)
+    with pytest.raises(DeliveryError, match=f"answered {status}") as caught:
+        client.send([HIT])
+    assert type(caught.value) is kind
+    assert getattr(caught.value, "retry_after", 9.0) == (None if status == 302 else 9.0)
+    assert client.send([HIT]).tracked == 1
+
+
+DRIPS = {
+    "status line": (b"", b"HTTP/1.1 200 " + b"O" * 100),
+    "headers": (b"HTTP/1.1 200 OK\r\n", b"X: 1\r\n" * 20),
+    "body": (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", answer(1) + b" " * 60),
+    "body without a length": (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", answer(1) + b" " * 60),
+    "body in chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n" * 20),
+}
+
+
+@pytest.mark.parametrize("place", DRIPS)
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_answer_that_comes_byte_by_byte_is_not_waited_for(matomo, place, kept):
+    """Each byte comes within READ_TIMEOUT; all of them take ten seconds."""
+    at_once, slowly = DRIPS[place]
+
+    def drip(handler):
+        handler.close_connection = True
+        handler.wfile.write(at_once)
+        with contextlib.suppress(OSError):
+            for byte in slowly:
+                handler.wfile.write(bytes([byte]))
+                if matomo.ended.wait(0.1):
+                    break
+
+    client = Client(matomo.url, TOKEN, connect=0.3, read=0.3)
+    if kept:
+        client.send([HIT])
+    matomo.answers.append(drip)
+    with pytest.raises(UncertainError, match=r"did not answer: no whole answer within 0\.6 s"):
+        client.send([HIT])
+    assert client.send([HIT]).tracked == 1
+    client.close()
+    assert len(matomo.requests) == 2 + kept
+
+
+def test_a_request_without_hits_asks_whether_matomo_answers(matomo, client):
+    client.ask()
+    assert matomo.requests[0]["json"] == {"requests": [], "token_auth": TOKEN}
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "answers"),
+    [
+        (200, {}, answer(0), True),
+        (200, {"Content-Type": "image/gif"}, GIF, True),
+        (204, {}, b"", True),
+        (400, {}, b"This resource is part of Matomo.", True),
+        (500, {}, answer(0, 0, "error"), True),
+        (200, {"Content-Type": "text/html"}, b"<h1>Log in</h1>", False),
+        (301, {}, b"", False),
+        (500, {}, b"<h1>Sorry</h1>", False),
+        (502, {}, b"", False),
+        (503, {"Retry-After": "9"}, b"", False),
+    ],
+)
+def test_what_is_an_answer_to_a_request_without_hits(matomo, client, status, headers, body, answers):
+    matomo.answers.append((status, headers, body))
+    if answers:
+        client.ask()
+    else:
+        with pytest.raises(RetryableError) as caught:
+            client.ask()
+        assert caught.value.retry_after == (9.0 if status == 503 else None)
 
 
 def test_no_error_shows_what_was_sent(matomo):

@@ -98,6 +98,7 @@ def test_no_token_is_no_error(token):
         ({"TOKEN_AUTH": TOKEN}, {"CONCURRENCY": 2}, ["pluginhost_piwik.W003"]),
         ({"TOKEN_AUTH": TOKEN}, {"TIMEOUT": 32.0}, ["pluginhost_piwik.E001"]),
         ({"TOKEN_AUTH": TOKEN, "READ_TIMEOUT": 38.0}, {}, ["pluginhost_piwik.E001"]),
+        ({"TOKEN_AUTH": TOKEN, "READ_TIMEOUT": 60.0}, {"TIMEOUT": 62.0}, ["pluginhost_piwik.E001"]),
         ({"TOKEN_AUTH": TOKEN, "READ_TIMEOUT": 60.0}, {"TIMEOUT": 70.0}, []),
     ],
 )
@@ -273,11 +274,12 @@ def test_a_mixed_batch_says_it_for_each_event(matomo):
     }
 
 
-@pytest.mark.parametrize(("lane", "kind"), [({}, UncertainError), ({"ON_UNCERTAIN": "dead"}, PartialFailure)])
-def test_hits_that_matomo_passed_over(matomo, lane, kind):
+@pytest.mark.parametrize("lane", [{}, {"ON_UNCERTAIN": "dead"}])
+def test_hits_that_matomo_passed_over_are_not_sent_again_to_find_out(matomo, lane):
     matomo.answers.append((200, {}, answer(1)))
-    with pytest.raises(kind):
+    with pytest.raises(PartialFailure) as caught:
         deliver(plugin(matomo.url, lane=lane), fresh(), fresh())
+    assert [type(error) for error in caught.value.errors.values()] == [PermanentError, PermanentError]
 
 
 # In a lane
@@ -334,6 +336,91 @@ def test_an_event_that_undoes_the_whole_request_is_found(database, configure, ma
     assert waiting.reason.endswith("answered 500, and undid the whole request")
     recorded = [request for request in matomo.requests if "poison" not in str(request["json"])]
     assert sum(len(request["json"]["requests"]) for request in recorded) == 2
+
+
+def run(database, times: int) -> None:
+    """So many attempts of everything that waits."""
+    for _ in range(times):
+        Delivery.objects.filter(state="waiting").update(due_at=dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
+        drain(host.registry.runners, database)
+
+
+@pytest.mark.django_db(databases="__all__", transaction=True)
+def test_a_server_that_is_too_slow_for_a_batch_gets_smaller_ones(database, configure, matomo):
+    configure("outbox", piwik={"URL": matomo.url, "SITE_ID": 1})
+    matomo.most = 10
+    names = {f"e{index}" for index in range(40)}
+    with host.batch():
+        for name in sorted(names):
+            host.track(None, name)
+    run(database, 6)
+    assert not Delivery.objects.exists()
+    assert matomo.recorded.keys() == names
+    assert max(matomo.recorded.values()) <= 3
+
+
+@pytest.mark.django_db(databases="__all__", transaction=True)
+def test_a_server_that_records_and_never_answers_is_sent_nothing_a_fourth_time(database, configure, matomo):
+    configure("outbox", piwik={"URL": matomo.url, "SITE_ID": 1})
+    matomo.most = 0
+    with host.batch():
+        for name in ("a", "b", "c"):
+            host.track(None, name)
+        host.track(None, "order", plugins={"piwik": ORDER})
+    run(database, 15)
+    assert matomo.recorded == {"a": 3, "b": 3, "c": 3}
+    assert [(letter.event_name, letter.state) for letter in Delivery.objects.order_by("event_name")] == [
+        ("a", "dead"),
+        ("b", "dead"),
+        ("c", "dead"),
+        ("order", "waiting"),
+    ]
+    assert "sent 3 times without an answer" in Delivery.objects.get(event_name="a").reason
+
+
+@pytest.mark.django_db(databases="__all__", transaction=True)
+@pytest.mark.parametrize("status", [500, 502, 504])
+def test_while_nothing_answers_events_wait_and_are_not_sent(database, configure, matomo, status):
+    configure("outbox", piwik={"URL": matomo.url, "SITE_ID": 1})
+    matomo.answers += [(status, {}, b"<h1>Bad gateway</h1>")] * 10
+    with host.batch():
+        for name in ("a", "b"):
+            host.track(None, name)
+    run(database, 10)
+    assert [hit["e_a"] for hit in matomo.hits] == ["a", "b"]
+    assert "of 2 that wait, 2 were sent already" in Delivery.objects.first().reason
+
+    run(database, 1)
+    assert matomo.recorded == {"a": 1, "b": 1}
+    assert not Delivery.objects.exists()
+
+
+@pytest.mark.django_db(databases="__all__", transaction=True)
+def test_a_failure_of_unknown_effect_counts_once_at_most_if_the_project_says_so(database, configure, matomo):
+    configure("outbox", piwik={"URL": matomo.url, "SITE_ID": 1, "ON_UNCERTAIN": "dead"})
+    matomo.answers.append((500, {}, b"<h1>FastCGI timeout</h1>"))
+    with host.batch():
+        for name in ("a", "b"):
+            host.track(None, name)
+    run(database, 3)
+    assert [hit["e_a"] for hit in matomo.hits] == ["a", "b"]
+    assert [letter.state for letter in Delivery.objects.all()] == ["dead", "dead"]
+
+
+@pytest.mark.django_db(databases="__all__", transaction=True)
+@pytest.mark.parametrize("status", [400, 405])
+def test_a_request_that_is_refused_altogether_kills_no_backlog(database, configure, matomo, status):
+    configure("outbox", piwik={"URL": matomo.url, "SITE_ID": 1})
+    matomo.answers += [(status, {}, b"This resource is part of Matomo.")] * 40
+    with host.batch():
+        for index in range(20):
+            host.track(None, f"e{index}")
+    run(database, 5)
+    assert not Delivery.objects.filter(state="dead").exists()
+
+    matomo.answers.clear()
+    run(database, 1)
+    assert sum(matomo.recorded.values()) == len(matomo.recorded) == 20
 
 
 # Trying it out
