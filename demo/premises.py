@@ -6,32 +6,36 @@ import fcntl
 import os
 import shutil
 import time
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
-from config.state import DATABASE, LOGS, MONGO_DATA, MONGO_URI, STAND_IN_URL
+from config.state import DATABASE, LOCK, LOGS, MONGO_DATA, MONGO_URI, STAND_IN_URL, STATE
 from processes import DemoError, free_port, is_free
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 #: Seconds that a demo which was killed has to end its processes.
 PATIENCE = 15.0
+#: The port of the shop where nothing else is said.
+PORT = 8000
 
 
-def claim(directory: Path) -> TextIO:
-    """Lock the directory for as long as the returned file is open, here or in the guard."""
+def claim() -> TextIO:
+    """Lock the demo's directory for as long as the returned file is open, here or in the guard.
+
+    Raises ``DemoError`` if another demo has it, or if it is somebody else's.
+    """
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = (directory / "lock").open("a+")
+        STATE.mkdir(parents=True, exist_ok=True)
+        if not LOCK.exists() and any(STATE.iterdir()):
+            raise DemoError(f"{STATE} holds what no demo has put there. Choose another place: DEMO_DIR=/tmp/demo")
+        lock = LOCK.open("a+")
     except OSError as error:
-        raise DemoError(f"The demo cannot keep its state in {directory}: {error.strerror}. Set DEMO_DIR.") from error
+        raise DemoError(f"The demo cannot keep its state in {STATE}: {error.strerror}. Set DEMO_DIR.") from error
     end = time.monotonic() + PATIENCE
     while not _locked(lock):
         holder = _holder(lock)
         if _runs(holder) or time.monotonic() > end:
             raise DemoError(
-                f"Another demo (process {holder}) serves from {directory}. End it with Ctrl-C there,"
-                " or give this one a place of its own: DEMO_DIR=/tmp/demo DEMO_PORT=8001 make demo"
+                f"Another demo (process {holder}) serves from {STATE}. End it with Ctrl-C there, or give this"
+                f" one a place of its own: DEMO_DIR=/tmp/demo DEMO_PORT={_suggestion(PORT)} make demo"
             )
         time.sleep(0.2)
     lock.truncate(0)
@@ -65,7 +69,7 @@ def _runs(pid: int | None) -> bool:
 
 
 def empty() -> None:
-    """Delete what an earlier run left, by name: the directory may be one that somebody uses."""
+    """Delete what an earlier run left in the directory that was claimed."""
     for suffix in ("", "-journal", "-shm", "-wal"):
         DATABASE.with_name(DATABASE.name + suffix).unlink(missing_ok=True)
     for file in (MONGO_URI, STAND_IN_URL):
@@ -77,17 +81,26 @@ def empty() -> None:
 
 def web_port() -> int:
     """The port of the shop. Raises ``DemoError`` if it is none, or busy."""
-    given = os.environ.get("DEMO_PORT") or "8000"
+    given = os.environ.get("DEMO_PORT") or str(PORT)
     if not given.isdigit() or not 0 < int(given) < 65536:
         raise DemoError(f"DEMO_PORT is {given!r}; it must be a number from 1 to 65535.")
     port = int(given)
     try:
         free = is_free(port)
     except PermissionError as error:
-        raise DemoError(f"Port {port} may not be used: {error.strerror}. Try DEMO_PORT=8000 make demo") from error
+        suggestion = _suggestion(PORT)
+        raise DemoError(
+            f"Port {port} may not be used: {error.strerror}. Try DEMO_PORT={suggestion} make demo"
+        ) from error
     if not free:
-        raise DemoError(f"Port {port} is busy. Choose another: DEMO_PORT={min(port + 1, 65535)} make demo")
+        raise DemoError(f"Port {port} is busy. Choose another: DEMO_PORT={_suggestion(port + 1)} make demo")
     return port
+
+
+def _suggestion(least: int) -> int:
+    """A port that is free, as is the next one, for the stand-in; if possible not far above ``least``."""
+    near = range(max(least, 1024), min(least + 100, 65535))
+    return next((port for port in near if is_free(port) and is_free(port + 1)), None) or free_port()
 
 
 def stand_in_port(web_port: int) -> int:

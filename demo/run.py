@@ -1,7 +1,7 @@
 """``make demo``: starts the shop and what it needs, sends visitors through it, and says what arrived where.
 
 Serves until Ctrl-C, or ends after the summary if ``DEMO_EXIT`` is set. The state of
-a run is in ``DEMO_DIR`` (default: ``.demo``), the shop on ``DEMO_PORT`` (default: 8000),
+a run is in ``pluginhost-demo`` in ``DEMO_DIR`` (default: ``.demo``), the shop on ``DEMO_PORT`` (default: 8000),
 and what stands for KISSmetrics and Matomo on the port after that, if it is free.
 """
 
@@ -19,7 +19,7 @@ import django
 from django.core.management import call_command
 
 import premises
-from config.state import LOGS, MONGO_DATA, MONGO_URI, STAND_IN_URL, STATE
+from config.state import LOGS, MONGO_DATA, MONGO_URI, PLACE, STAND_IN_URL
 from processes import DemoError, Interrupted, Processes, free_port
 from visitor import visit
 
@@ -36,7 +36,7 @@ PATIENCE = 30.0
 def main() -> int:
     os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
     try:
-        with premises.claim(STATE) as lock:
+        with premises.claim() as lock:
             port = premises.web_port()
             premises.empty()
             processes = Processes(LOGS, lock.fileno())
@@ -142,7 +142,7 @@ def summarize(processes: Processes, seen: Visit) -> list[str]:
 def print_where_to_look(processes: Processes, address: str) -> None:
     manage = f"{os.path.relpath(sys.executable)} {os.path.relpath(MANAGE)}"
     if os.environ.get("DEMO_DIR"):
-        manage = f"DEMO_DIR={shlex.quote(str(STATE))} {manage}"
+        manage = f"DEMO_DIR={shlex.quote(str(PLACE))} {manage}"
     print(
         f"""
   The shop      {address}/   sign up, or sign in as {BEN} with the password {PASSWORD}

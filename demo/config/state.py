@@ -7,7 +7,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout."""
-STATE = Path(os.environ.get("DEMO_DIR") or ROOT / ".demo").absolute()
+PLACE = Path(os.environ.get("DEMO_DIR") or ROOT / ".demo").absolute()
+"""Perhaps a directory that somebody uses: nothing is made or deleted in it but the next one."""
+STATE = PLACE / "pluginhost-demo"
+LOCK = STATE / "pluginhost-demo.lock"
+"""By which a directory is known to be a demo's."""
 DATABASE = STATE / "shop.sqlite3"
 LOGS = STATE / "logs"
 MONGO_DATA = STATE / "mongo"

@@ -12,7 +12,11 @@ class QuantityForm(forms.Form):
 
 
 class SearchForm(forms.Form):
-    q = forms.CharField(max_length=80, required=False)
+    q = forms.CharField(
+        max_length=80,
+        required=False,
+        error_messages={"max_length": "We look for up to %(limit_value)d characters, and these were %(show_value)d."},
+    )
 
 
 class SignUpForm(UserCreationForm):

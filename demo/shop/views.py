@@ -40,7 +40,10 @@ def product(request: HttpRequest, slug: str) -> HttpResponse:
 
 def search(request: HttpRequest) -> HttpResponse:
     form = SearchForm(request.GET)
-    query = form.cleaned_data["q"].strip() if form.is_valid() else ""
+    if not form.is_valid():
+        beginning = request.GET["q"].replace("\0", "")[:80]  # for the box, to go on from
+        return render(request, "shop/search.html", {"query": beginning, "problem": form.errors["q"][0]})
+    query = form.cleaned_data["q"]
     words = Q(name__icontains=query) | Q(tagline__icontains=query) | Q(description__icontains=query)
     found = list(Product.objects.filter(words))
     if query:
