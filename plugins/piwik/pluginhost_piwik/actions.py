@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 #: Characters that Matomo keeps of titles, URLs and the parts of an event.
 MAX_TEXT = 1024
-MAX_USER_ID = 200
 MAX_SEARCH_CATEGORY = 200
 MAX_DIMENSION = 250
 MAX_ORDER_ID = 100

@@ -18,7 +18,7 @@ import msgspec
 from pluginhost import PermanentError
 from pluginhost_piwik import actions
 from pluginhost_piwik.actions import Cart, CustomEvent, Goal, Link, Order, PageView, Search, Vocabulary, decimal
-from pluginhost_piwik.visitors import visitor_id
+from pluginhost_piwik.visitors import user_id, visitor_id
 
 if TYPE_CHECKING:
     from pluginhost import Event
@@ -66,7 +66,7 @@ def _common(event: Event, site: Site, now: dt.datetime, url: str | None) -> Hit:
     hit = {"idsite": str(site.id), "rec": "1", "apiv": "1", "cdt": _time(event, site, now)}
     optional = {
         "_id": visitor_id(event, site.words.alias, site.key),
-        "uid": actions.text(event.user_id, actions.MAX_USER_ID) if site.sends_user_id and event.user_id else None,
+        "uid": user_id(event.user_id) if site.sends_user_id else None,
         "url": url or actions.url(context.url),
         "urlref": actions.url(context.referrer),
         "ua": actions.text(context.user_agent) if context.user_agent else None,
@@ -85,7 +85,7 @@ def _time(event: Event, site: Site, now: dt.datetime) -> str:
     if age >= MAX_AGE_WITHOUT_TOKEN and not site.has_token:
         raise PermanentError(
             f"timestamp: {age.total_seconds() / 3600:.0f} hours ago, and Matomo takes events that are a day old only"
-            " with a token: set TOKEN_AUTH, then replay"
+            " with a token: set TOKEN_AUTH, and send it again as docs/howto/deploy-the-worker.md shows"
         )
     return str(int(min(event.timestamp, now).timestamp()))
 

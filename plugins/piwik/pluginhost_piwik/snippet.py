@@ -17,6 +17,7 @@ from pluginhost import PermanentError, to_js
 from pluginhost.html import signed_out
 from pluginhost_piwik import actions
 from pluginhost_piwik.actions import Cart, CustomEvent, Goal, Link, Order, PageView, Search, Vocabulary
+from pluginhost_piwik.visitors import user_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,7 +125,7 @@ def _in_new_visit(page: Page, tracks: Sequence[Call]) -> list[Call]:
     resetUserId must not follow it.
     """
     first = next(index for index, (_, call) in enumerate(tracks, 1) if call[0].startswith("track"))
-    reset: list[Call] = [] if page.identity else [(None, ["resetUserId"])]
+    reset: list[Call] = [] if user_id(page.identity) else [(None, ["resetUserId"])]
     opened: Call = (None, ["appendToTrackingUrl", "new_visit=1"])
     closed: Call = (None, ["appendToTrackingUrl", ""])
     return [*reset, opened, *tracks[:first], closed, *tracks[first:]]
@@ -147,8 +148,8 @@ def _configuration(page: Page, settings: Settings) -> list[Push]:
         calls.append(["setCookieDomain", settings.cookie_domain])
     if settings.do_not_track:
         calls.append(["setDoNotTrack", True])
-    if page.identity and settings.names_users:
-        calls.append(["setUserId", actions.text(page.identity, actions.MAX_USER_ID)])
+    if settings.names_users and (user := user_id(page.identity)):
+        calls.append(["setUserId", user])
     return [*calls, ["setTrackerUrl", settings.tracker_url], ["setSiteId", str(settings.site_id)]]
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from django.core.exceptions import DisallowedHost
 
+from pluginhost_piwik import actions
+
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
 VISITOR_ID = re.compile(r"[0-9a-fA-F]{16}")
 #: Stands in ``event.visitor_ids`` for a visitor who does not want to be tracked.
 REFUSED = "refused"
+#: What programs write for nobody, in small letters. Each would be one person made of everybody.
+NOBODY = frozenset(
+    {"", "0", "anonymous", "anonymoususer", "false", "nan", "nil", "none", "null", "undefined", "[object object]"}
+)
+#: Characters of a user's id that Matomo keeps.
+MAX_USER_ID = 200
 
 
 def cookie_id(request: HttpRequest, site_id: int, cookie_domain: str | None = None) -> str | None:
@@ -54,6 +62,17 @@ def refuses(request: HttpRequest, *, do_not_track: bool) -> bool:
     return do_not_track and "1" in (request.META.get("HTTP_DNT"), request.META.get("HTTP_X_DO_NOT_TRACK"))
 
 
+def person(value: str | None) -> str | None:
+    """The id of a user or a browser, or None if it is a word for nobody."""
+    return value if value and value.strip().lower() not in NOBODY else None
+
+
+def user_id(value: str | None) -> str | None:
+    """A user's id as Matomo keeps it, or None: two that are cut or cleaned may become one."""
+    given = (person(value) or "").strip()
+    return given if given and len(given) <= MAX_USER_ID and actions.text(given) == given else None
+
+
 def visitor_id(event: Event, alias: str, key: bytes) -> str | None:
     """The event's visitor id, 16 hexadecimal digits: the cookie's, else one derived from the person, else None.
 
@@ -63,11 +82,12 @@ def visitor_id(event: Event, alias: str, key: bytes) -> str | None:
     given = event.visitor_ids.get(alias) or ""
     if VISITOR_ID.fullmatch(given):
         return given.lower()
-    if event.anonymous_id and VISITOR_ID.fullmatch(event.anonymous_id):
-        return event.anonymous_id.lower()  # of the same cookie, which an event without a request may still know
-    if event.anonymous_id:
-        return _derived("anonymous", event.anonymous_id, key)
-    return _derived("user", event.user_id, key) if event.user_id else None
+    if anonymous := person(event.anonymous_id):
+        if VISITOR_ID.fullmatch(anonymous):
+            return anonymous.lower()  # of the same cookie, which an event without a request may still know
+        return _derived("anonymous", anonymous, key)
+    user = person(event.user_id)
+    return _derived("user", user, key) if user else None
 
 
 def _derived(kind: str, person: str, key: bytes) -> str:

@@ -169,8 +169,11 @@ def test_the_last_day_needs_no_token(hours):
 @pytest.mark.parametrize("hours", [23.95, 24, 31, 10_000])
 def test_what_is_older_needs_one_and_says_so(hours):
     happened = event(timestamp=NOW - dt.timedelta(hours=hours))
-    with pytest.raises(PermanentError, match="hours ago, and Matomo takes events .* only with a token: set TOKEN_AUTH"):
+    with pytest.raises(
+        PermanentError, match="hours ago, and Matomo takes events .* only with a token: set TOK"
+    ) as told:
         hits(happened, SITE, NOW)
+    assert str(told.value).endswith("and send it again as docs/howto/deploy-the-worker.md shows")
     assert only(hits(happened, WITH_TOKEN, NOW))["cdt"] == str(int(happened.timestamp.timestamp()))
 
 
@@ -208,6 +211,39 @@ def test_the_user_s_id_only_where_the_project_wants_it():
     hit = only(hits(happened, Site(id=1, sends_user_id=True), NOW))
     assert hit["uid"] == "ann@example.org"
     assert len(hit["_id"]) == 16
+
+
+NOBODY = [
+    "AnonymousUser", "anonymous", "ANONYMOUS", "None", "null", "nil", "undefined", "NaN", "false", "0", " 0 ",
+    "[object Object]", " ", "\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("word", NOBODY)
+def test_what_programs_write_for_nobody_is_no_person(word):
+    hit = only(hits(event(user_id=word, anonymous_id=word), Site(id=1, sends_user_id=True), NOW))
+    assert hit.keys().isdisjoint({"uid", "_id"})
+    hit = only(hits(event(user_id="7", anonymous_id=word), Site(id=1, sends_user_id=True), NOW))
+    assert hit["_id"] == only(hits(event(user_id="7"), Site(id=1), NOW))["_id"]
+
+
+@pytest.mark.parametrize("word", ["00", "nobody", "nullable", "Nan Goldin", "-"])
+def test_what_only_looks_like_nobody_is_a_person(word):
+    assert only(hits(event(user_id=word), Site(id=1, sends_user_id=True), NOW))["uid"] == word
+
+
+def test_a_user_s_id_that_matomo_would_cut_is_left_out():
+    """Two that are cut may be one. The visitor id is of all of it."""
+    site = Site(id=1, sends_user_id=True)
+    assert only(hits(event(user_id="u" * 200), site, NOW))["uid"] == "u" * 200
+    ann, bob = (only(hits(event(user_id="u" * 200 + name), site, NOW)) for name in "ab")
+    assert "uid" not in ann | bob
+    assert ann["_id"] != bob["_id"]
+
+
+@pytest.mark.parametrize("user_id", ["a\nb", "a\0b", "a\ud800"])
+def test_a_user_s_id_that_can_t_be_sent_as_it_is_is_left_out(user_id):
+    assert "uid" not in only(hits(event(user_id=user_id), Site(id=1, sends_user_id=True), NOW))
 
 
 # What is refused

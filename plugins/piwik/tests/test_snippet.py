@@ -105,6 +105,13 @@ def test_the_user_is_named_where_the_project_wants_it():
     assert "setUserId" not in names(render(identity="7"))
 
 
+@pytest.mark.parametrize("identity", ["AnonymousUser", "none", "0", "u" * 201])
+def test_no_user_is_named_that_matomo_would_take_for_many(identity):
+    html = render(options={"USER_ID": True}, identity=identity)
+    assert "setUserId" not in names(html)
+    assert "resetUserId" in names(html)  # after a log-out
+
+
 def test_after_a_log_out_the_first_hit_begins_a_new_visit():
     html = render(options={"USER_ID": True}, events=(event("a", message_id="m"),))
     begun, _, usual = html.partition('("pluginhost:piwik:signed_out"))')[2].partition("}else{")
@@ -250,8 +257,9 @@ def test_hostile_values_stay_values():
     order = {"order": {"id": "7", "revenue": 1, "items": [{"sku": HOSTILE, "name": HOSTILE, "category": [HOSTILE]}]}}
     events = (event(HOSTILE, message_id=HOSTILE, tuned=tuned), event("x", message_id="m", tuned=order))
     options = {"USER_ID": True, "CATEGORY": HOSTILE}
+    one_line = HOSTILE.replace("\u2028\u2029", " ")  # else it is no user's id
     for place in ("head", "body"):
-        html = render(place, options=options, identity=HOSTILE, events=events, nonce="n")
+        html = render(place, options=options, identity=one_line, events=events, nonce="n")
         script = html.partition("</script>")[0].partition(">")[2]
         assert not re.search(r"</?script|<!--|alert\(1\)<|\u2028|\u2029|😀", script)
         assert html.count("<script") == 1
