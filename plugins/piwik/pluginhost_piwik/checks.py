@@ -16,9 +16,11 @@ def problems(plugin: Piwik) -> Iterator[checks.CheckMessage]:
     """What would make wrong numbers, or lose something. Asks no server."""
     where = f"PLUGINHOST['PLUGINS'][{plugin.alias!r}]"
     options = plugin.options
-    if plugin.timeout <= options.CONNECT_TIMEOUT + options.READ_TIMEOUT:
+    longest = options.CONNECT_TIMEOUT + options.READ_TIMEOUT
+    if plugin.timeout <= longest:
         yield checks.Error(
-            f"{where}: CONNECT_TIMEOUT and READ_TIMEOUT together are not below TIMEOUT, which is {plugin.timeout:g} s.",
+            f"{where}: a request may take CONNECT_TIMEOUT and READ_TIMEOUT together, {longest:g} s, which is not below"
+            f" TIMEOUT, {plugin.timeout:g} s.",
             hint="Raise TIMEOUT, or the host takes a slow answer for a plugin that hangs.",
             id="pluginhost_piwik.E001",
         )

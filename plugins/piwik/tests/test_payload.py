@@ -173,7 +173,7 @@ def test_what_is_older_needs_one_and_says_so(hours):
         PermanentError, match="hours ago, and Matomo takes events .* only with a token: set TOK"
     ) as told:
         hits(happened, SITE, NOW)
-    assert str(told.value).endswith("and send it again as docs/howto/deploy-the-worker.md shows")
+    assert str(told.value).endswith("set TOKEN_AUTH, and send it again as docs/howto/deploy-the-worker.md shows")
     assert only(hits(happened, WITH_TOKEN, NOW))["cdt"] == str(int(happened.timestamp.timestamp()))
 
 
