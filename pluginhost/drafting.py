@@ -121,18 +121,13 @@ def draft(
     Raises ``InvalidEvent``.
     """
     request = who.request
-    if type_ == "page" and name is None and request is not None:
-        name = (_context(request, settings).path or "/")[: door.MAX_NAME]
-    name = door.event_name("name", name)
+    name = _name(type_, name, request, settings)
     # One whom the request knows by now stays, even if it ends with a log-out or with somebody else's log-in.
     user = who.user if request is None else identity.known_user(request)
     user_id = door.identifier("user_id", details.get("user_id")) or identity.user_id_of(user)
     anonymous_id = door.identifier("anonymous_id", details.get("anonymous_id"))
     if anonymous_id is None and request is not None:
         anonymous_id = identity.anonymous_id(request, settings)
-    previous_id = door.identifier("previous_id", previous_id)
-    if type_ == "alias" and previous_id is None:
-        raise InvalidEvent("previous_id", "is missing: an alias makes two ids one person")
     _check_database(details.get("using"))
     event = Event(
         type=type_,
@@ -144,7 +139,7 @@ def draft(
         ),
         user_id=user_id,
         anonymous_id=anonymous_id,
-        previous_id=previous_id,
+        previous_id=_previous_id(type_, previous_id),
         subject=door.subject("subject", details.get("subject")),
         value=door.number("value", details.get("value")),
         context=Context() if request is None else _context(request, settings),
@@ -156,6 +151,20 @@ def draft(
         if known_to_browser is not event:
             event, encoded = known_to_browser, encode(known_to_browser)
     return event, encoded, request if user_id is None else None
+
+
+def _name(type_: EventType, given: Any, request: HttpRequest | None, settings: Settings) -> str:
+    """The event's name. A page without a title is named by its path."""
+    if type_ == "page" and given is None and request is not None:
+        given = (_context(request, settings).path or "/")[: door.MAX_NAME]
+    return door.event_name("name", given)
+
+
+def _previous_id(type_: EventType, given: Any) -> str | None:
+    previous_id = door.identifier("previous_id", given)
+    if type_ == "alias" and previous_id is None:
+        raise InvalidEvent("previous_id", "is missing: an alias makes two ids one person")
+    return previous_id
 
 
 def client_draft(

@@ -133,6 +133,7 @@ def test_a_log_out_outside_of_the_middleware(configure):
     request.user = User(pk=5)
     request.session = Client().session
     logout(request)  # nobody is there to set a cookie, and nothing fails
+    assert request.user.is_anonymous
 
 
 @pytest.mark.django_db(transaction=True)
