@@ -63,9 +63,11 @@ def configure(settings: SettingsWrapper) -> Callable[..., None]:
 
 @pytest.fixture(autouse=True)
 def samples() -> Iterator[None]:
-    """Forget what the sample plugins saw and were told."""
+    """Forget what the sample plugins saw and were told, and what is said once a process."""
+    from pluginhost import identity
     from pluginhost.delivery import memory
 
+    identity._warn_of_event_loop.cache_clear()
     yield
     memory.events.clear()
     Recorder.reset()
