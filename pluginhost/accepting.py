@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import SynchronousOnlyOperation
+from django.http import HttpRequest
 
 from pluginhost import client, counts, door, filtering, identity
 from pluginhost.buffer import Pending
@@ -65,12 +66,14 @@ def draft_event(
 
 
 def anonymous_id(source: Any, registry: Registry, settings: Settings) -> str | None:
-    """What a track event of this request would carry. Makes no id."""
-    request = Who(source).request
-    if request is None:
+    """What a track event of this request would carry, if any plugin is to have one. Makes no id."""
+    request = identity.unwrapped(source)
+    if not isinstance(request, HttpRequest):
         return None
     answer = filtering.verdict(registry.filters, request, None)
     receivers = [registry.runners[lane].plugin for lane in _lanes(registry, "track", answer, {})]
+    if not receivers:
+        return None
     return identity.anonymous_id(request, settings) or identity.first(identity.provider_ids(request, receivers))
 
 

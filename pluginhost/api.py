@@ -59,9 +59,11 @@ class Host:
     def anonymous_id(self, request: HttpRequest) -> str | None:
         """The anonymous id that events of this request carry, or None if the browser has none.
 
-        Of the host's own cookie, else of the cookie of a provider that the filters let through.
+        Of the host's own cookie, else of the cookie of a provider that the filters let
+        through. None also where no plugin may have an event, and for what is no request.
         """
-        return accepting.anonymous_id(request, self.registry, conf.get_settings())
+        with harmless():
+            return accepting.anonymous_id(request, self.registry, conf.get_settings())
 
     def database(self, using: str | None = None) -> str:
         """The database that events of this thread go to: ``using``, or the router's."""

@@ -102,6 +102,13 @@ class _Guard:
         return True
 
 
+def returns_new_rows(connection: BaseDatabaseWrapper) -> bool:
+    """Whether ``INSERT … ON CONFLICT DO NOTHING RETURNING`` says which rows were not there before."""
+    if connection.vendor == "sqlite":  # from 3.35 on
+        return connection.features.can_return_rows_from_bulk_insert
+    return connection.vendor == "postgresql"
+
+
 def take_write_lock(connection: BaseDatabaseWrapper, model: type[models.Model]) -> None:
     """On SQLite, take the write lock as the first act of a transaction; elsewhere, nothing.
 

@@ -143,11 +143,13 @@ def note_sign_out(*, request: HttpRequest | None, user: Any, **_: Any) -> None:
 def note_sign_in(*, request: HttpRequest | None, **_: Any) -> None:
     """Receiver of ``user_logged_in``: a log-in over the session of another user ends that one without a signal.
 
-    Django then flushes the session, and leaves it without a key; that of an anonymous
-    visitor gets a new key.
+    Django then flushes the session that came, and leaves it without a key; that of an
+    anonymous visitor gets a new key. A log-in by a token has no session at all.
     """
     session = getattr(request, "session", None)
-    if request is not None and session is not None and session.session_key is None:
+    if request is None or session is None or django_settings.SESSION_COOKIE_NAME not in request.COOKIES:
+        return
+    if session.session_key is None:
         _sign_out(request)
 
 

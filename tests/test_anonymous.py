@@ -71,7 +71,21 @@ def test_a_site_can_ask_for_the_id(configure):
     assert host.anonymous_id(request) == "0" * 32
     host.track(request, "x")
     assert memory.events[-1].anonymous_id == "0" * 32
-    assert host.anonymous_id(None) is None
+
+
+@pytest.mark.parametrize("source", [None, "GET /", 5, object()], ids=["None", "text", "number", "object"])
+def test_what_is_no_request_has_no_id(configure, source):
+    configure(recorder={}, ANONYMOUS_COOKIE=COOKIE)
+    assert host.anonymous_id(source) is None
+
+
+@pytest.mark.parametrize("keys", [{"ENABLED": False}, {"filter": {}}], ids=["off", "objection"])
+def test_where_nothing_is_tracked_a_request_has_no_id(configure, keys):
+    configure(recorder={}, ANONYMOUS_COOKIE=COOKIE, **keys)
+    Filter.answer = False
+    request = RequestFactory().get("/")
+    request.COOKIES[COOKIE] = "0" * 32
+    assert host.anonymous_id(request) is None
 
 
 @pytest.mark.parametrize("answer", [False, frozenset({"marketing"})], ids=str)

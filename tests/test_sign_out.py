@@ -224,3 +224,14 @@ def test_a_log_in_of_an_anonymous_visitor_is_none(configure, client):
     response = client.get("/pages/sign-in-over/?as=bob")  # once more, as the same
     assert MARK not in response.cookies
     assert client.cookies["own"].value == own
+
+
+def test_a_log_in_without_a_session_is_none(configure, client):
+    """As with tokens: some packages send Django's signal, and make no session."""
+    configure(nametag={}, recorder={}, ANONYMOUS_COOKIE="own")
+    ada = User.objects.create_user("ada")
+    own = client.get("/who/").cookies["own"].value
+    response = client.get(f"/pages/sign-in-by-token/?as={ada.username}")
+    assert MARK not in response.cookies
+    assert "own" not in response.cookies
+    assert (memory.events[-1].user_id, memory.events[-1].anonymous_id) == (str(ada.pk), own)

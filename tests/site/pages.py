@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import alogout, login, logout
 from django.contrib.auth.models import User
+from django.contrib.auth.signals import user_logged_in
 from django.http import (
     FileResponse,
     HttpRequest,
@@ -55,6 +56,13 @@ def signing_in_over(request: HttpRequest) -> HttpResponse:
     login(request, User.objects.get(username=request.GET["as"]), "django.contrib.auth.backends.ModelBackend")
     host.track(request, "after")
     return HttpResponse(rendered(request))
+
+
+def signing_in_by_token(request: HttpRequest) -> HttpResponse:
+    request.user = User.objects.get(username=request.GET["as"])
+    user_logged_in.send(sender=User, request=request, user=request.user)
+    host.track(request, "signed in")
+    return HttpResponse("in")
 
 
 def plain(request: HttpRequest) -> HttpResponse:
@@ -182,6 +190,7 @@ urlpatterns = [
     path("copied/", copied),
     path("copied-cached/", cache_page(600)(copied)),
     path("sign-in-over/", signing_in_over),
+    path("sign-in-by-token/", signing_in_by_token),
     path("sign-out/", signing_out),
     path("asign-out/", asigning_out),
     path("api/sign-out/", api_signing_out),

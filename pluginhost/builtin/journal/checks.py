@@ -9,6 +9,7 @@ from django.db import connections, router
 
 from pluginhost.builtin.journal.models import Entry
 from pluginhost.builtin.journal.plugin import Journal
+from pluginhost.db import returns_new_rows
 from pluginhost.registry import load_registry
 
 if TYPE_CHECKING:
@@ -29,9 +30,7 @@ def check_alias(plugin: Journal) -> list[checks.CheckMessage]:
 
 
 def _engine(plugin: Journal) -> Iterator[checks.CheckMessage]:
-    connection = connections[plugin.database]
-    returning = connection.vendor == "sqlite" and connection.features.can_return_rows_from_bulk_insert
-    if connection.vendor != "postgresql" and not returning:
+    if not returns_new_rows(connections[plugin.database]):
         yield checks.Error(
             f"plugin {plugin.alias}: the database {plugin.database!r} lacks INSERT … ON CONFLICT … RETURNING.",
             hint="Keep the journal in PostgreSQL, or in SQLite 3.35 or newer.",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.core import checks
 from django.db import connections, models, router
 
+from pluginhost.db import returns_new_rows
 from pluginhost.registry import load_registry
 from pluginhost_timeseries.counters import counter_fields
 from pluginhost_timeseries.plugin import TimeSeries
@@ -93,9 +94,7 @@ def check_alias(plugin: TimeSeries) -> list[checks.CheckMessage]:
 
 
 def _engine(plugin: TimeSeries) -> Iterator[checks.CheckMessage]:
-    connection = connections[plugin.database]
-    returning = connection.vendor == "sqlite" and connection.features.can_return_rows_from_bulk_insert
-    if connection.vendor != "postgresql" and not returning:
+    if not returns_new_rows(connections[plugin.database]):
         yield checks.Error(
             f"plugin {plugin.alias}: the database {plugin.database!r} lacks INSERT … ON CONFLICT … RETURNING.",
             hint="Count in PostgreSQL, or in SQLite 3.35 or newer.",
