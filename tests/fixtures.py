@@ -61,6 +61,13 @@ def configure(settings: SettingsWrapper) -> Callable[..., None]:
     return configure
 
 
+@pytest.fixture(params=["db", "signed_cookies"])
+def sessions(request: pytest.FixtureRequest, settings: SettingsWrapper) -> str:
+    """Run the test with sessions in the database, and with those that are all in their cookie."""
+    settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{request.param}"
+    return str(request.param)
+
+
 @pytest.fixture(autouse=True)
 def samples() -> Iterator[None]:
     """Forget what the sample plugins saw and were told, and what is said once a process."""
