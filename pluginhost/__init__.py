@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from pluginhost.hookspecs import hookimpl
     from pluginhost.html import Page, to_js
-    from pluginhost.plugin import Options, Plugin, Secret
+    from pluginhost.plugin import Options, Person, Plugin, Secret
 
 __version__ = "0.1.0"
 
@@ -44,6 +44,7 @@ _HOME = {
     "Page": "html",
     "PartialFailure": "exceptions",
     "PermanentError": "exceptions",
+    "Person": "plugin",
     "Plugin": "plugin",
     "RetryableError": "exceptions",
     "Secret": "plugin",
@@ -69,6 +70,7 @@ __all__ = [  # noqa: RUF022 - the version stands apart from the names
     "Page",
     "PartialFailure",
     "PermanentError",
+    "Person",
     "Plugin",
     "RetryableError",
     "Secret",

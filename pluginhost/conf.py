@@ -43,10 +43,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Alias -> options. Enables, orders and configures."""
     ENABLED: bool = True
     """False turns everything off."""
-    TRANSPORT: Literal["inline", "memory", "outbox"] = "outbox"
+    TRANSPORT: Literal["celery", "inline", "memory", "outbox"] = "outbox"
     """How events travel from the request to the lanes."""
-    WORKER: Literal["process", "thread"] = "process"
-    """Who empties the outbox: ``manage.py pluginhost worker``, or, for development, a thread of the web process."""
+    WORKER: Literal["process", "celery", "thread"] = "process"
+    """Who empties the outbox: ``manage.py pluginhost worker``, Celery's workers, or, for development, a thread of the
+    web process."""
+    INGEST_QUEUE: str = "pluginhost"
+    """The queue of the broker that carries envelopes, with the transport ``celery``."""
+    BROKER_BUDGET: float = 0.25
+    """Seconds that a request waits for the broker, at most, before its events go to the outbox directly."""
+    DEAD_LETTER_DAYS: int | None = 90
+    """After so many days dead letters are discarded. None: never."""
+    ACCOUNT_DAYS: int = 400
+    """How long accounts are kept by the day; what is older is kept as one sum."""
     STRICT: bool = False
     """Bad input raises InvalidEvent instead of being logged. True in development, False on a live site."""
     IDENTITY: Literal["known", "always"] = "known"
@@ -79,6 +88,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError(f"ANONYMOUS_COOKIE is {self.ANONYMOUS_COOKIE!r}, which is no name for a cookie")
         if self.ANONYMOUS_COOKIE_AGE <= 0:
             raise ValueError(f"ANONYMOUS_COOKIE_AGE is {self.ANONYMOUS_COOKIE_AGE}; it must be above 0")
+        for name in ("BROKER_BUDGET", "DEAD_LETTER_DAYS", "ACCOUNT_DAYS"):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise ValueError(f"{name} is {value}; it must be above 0")
+        if not self.INGEST_QUEUE:
+            raise ValueError("INGEST_QUEUE is empty")
         for path in self.EXCLUDE_PATHS:
             if not path.startswith("/"):
                 raise ValueError(f"EXCLUDE_PATHS: {path!r} must begin with '/'")

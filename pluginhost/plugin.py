@@ -57,6 +57,13 @@ class Options(msgspec.Struct):
     """
 
 
+class Person(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom ``Plugin.forget`` is about: every id that is known to be this one person's."""
+
+    user_ids: tuple[str, ...] = ()
+    anonymous_ids: tuple[str, ...] = ()
+
+
 class LaneOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The options that every alias accepts beside those of its plugin."""
 
@@ -78,9 +85,24 @@ class LaneOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Seconds between two attempts, at most."""
     ON_UNCERTAIN: Literal["resend", "dead"] = "resend"
     """What becomes of an event whose answer never came, if the receiver cannot tell two from one."""
+    RATE_LIMIT: float | None = None
+    """Events a second that one worker process hands over, at most."""
+    BACKLOG_LIMIT: int | None = None
+    """Events that may wait; what is accepted beyond is discarded, and a signal says so."""
+    QUEUE: str | None = None
+    """The Celery queue of this lane's tasks, with ``"WORKER": "celery"``. None: Celery's own routing."""
 
     def __post_init__(self) -> None:
-        for name in ("BATCH_SIZE", "TIMEOUT", "CONCURRENCY", "MAX_ATTEMPTS", "RETRY_DELAY", "RETRY_MAX_DELAY"):
+        for name in (
+            "BATCH_SIZE",
+            "TIMEOUT",
+            "CONCURRENCY",
+            "MAX_ATTEMPTS",
+            "RETRY_DELAY",
+            "RETRY_MAX_DELAY",
+            "RATE_LIMIT",
+            "BACKLOG_LIMIT",
+        ):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} is {value!r}; it must be above 0")
@@ -179,6 +201,22 @@ class Plugin:
         else:
             self.aggregate(Batch([event]))  # type: ignore[attr-defined]
         return "The plugin took the event."
+
+    def explain(self, message_id: str) -> str | None:  # noqa: ARG002
+        """What the receiver has under this message id, in a sentence; None if it has nothing, or can't be asked.
+
+        Called by ``manage.py pluginhost explain MESSAGE_ID``, after ``setup``.
+        """
+        return None
+
+    def forget(self, person: Person) -> str:
+        """Delete what the receiver knows of a person, and say in a sentence what was done.
+
+        Called by ``manage.py pluginhost forget``, after ``setup``, when nothing of the
+        person is on its way any more. Raises ``NotImplementedError`` where that has to
+        be done by hand, with a sentence that says how; the delivery errors where it failed.
+        """
+        raise NotImplementedError("This plugin can't: ask the receiver to delete what it knows of the person.")
 
     def wants(self, event: Event) -> bool:
         """Whether the lane hands this event over; what it does not want counts as skipped."""

@@ -21,7 +21,7 @@ from django.db.migrations.loader import MigrationLoader
 
 import pluginhost
 from pluginhost import conf
-from pluginhost.checks import MIDDLEWARE
+from pluginhost.checks.site import MIDDLEWARE
 from tests.flawed import Leaky
 from tests.routers import Chosen
 

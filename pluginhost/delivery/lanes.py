@@ -14,12 +14,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from django.db import connections, transaction
-from django.db.models import Case, F, When
+from django.db.models import Case, Exists, F, When
 from django.db.models.functions import Now
 
 from pluginhost.db import skip_locked, take_write_lock
 from pluginhost.delivery.envelopes import VERSION, unpack
-from pluginhost.models import Chunk, Delivery
+from pluginhost.models import Chunk, Delivery, Lane
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +81,11 @@ class Claim:
 def claim(runner: Runner, using: str) -> Claim | None:
     """Claim what is due for this lane, up to a batch of events; None if nothing is."""
     due = Delivery.objects.using(using).filter(
-        lane=runner.alias, state=Delivery.State.WAITING, due_at__lte=Now(), version__lte=VERSION
+        ~Exists(Lane.objects.filter(name=runner.alias, paused_at__isnull=False)),
+        lane=runner.alias,
+        state=Delivery.State.WAITING,
+        due_at__lte=Now(),
+        version__lte=VERSION,
     )
     # An idle lane takes no locks. In the order of the index: otherwise a deferred backlog is read from end to end.
     if not due.order_by("due_at", "id").values_list("id")[:1]:

@@ -40,9 +40,15 @@ class Outcome:
     items: Sequence[Item]
     done: int
     skipped: int = 0
+    discarded: int = 0
+    """Of people who have been forgotten since."""
     failures: dict[int, Failure] = field(default_factory=dict)
     deferred: Failure | None = None
     """Why everything from ``done`` on waits, and with it the rest of the claim."""
+
+    @property
+    def delivered(self) -> int:
+        return self.done - self.skipped - self.discarded - len(self.failures)
 
 
 def delay(lane: LaneOptions, attempts: int, failure: Failure) -> float:
@@ -93,8 +99,9 @@ def _settle(claim: Claim, outcome: Outcome, lane: LaneOptions) -> list[Delivery]
             finished += _defer(claim, outcome.deferred, lane)
         accounts.add(
             {
-                (claim.lane, "delivered"): outcome.done - outcome.skipped - len(outcome.failures),
+                (claim.lane, "delivered"): outcome.delivered,
                 (claim.lane, "skipped"): outcome.skipped,
+                (claim.lane, "discarded"): outcome.discarded,
             },
             claim.using,
         )
@@ -137,7 +144,7 @@ def _row_of(item: Item, failure: Failure, lane: LaneOptions) -> Delivery:
         state=Delivery.State.DEAD if dead else Delivery.State.WAITING,
         reason=failure.reason,
         message_id=message_id,
-        event_name=stored.event.name if stored.event else "",
+        event_name=stored.event.name[:200] if stored.event else "",
     )
 
 

@@ -1,0 +1,10 @@
+"""System checks: the same errors that stop a process, in the list that ``manage.py check`` prints.
+
+Importing this package registers them; each module is about one thing.
+"""
+
+from __future__ import annotations
+
+from pluginhost.checks import databases, plugins, site
+
+__all__ = ["databases", "plugins", "site"]
