@@ -40,7 +40,10 @@ def test_without_a_setting_nothing_is_enabled(settings):
         ({3: True}, "there is no key 3."),
         ({"ENABLED": "no"}, "ENABLED: Expected `bool`, got `str`."),
         ({"STRICT": 1}, "STRICT: Expected `bool`, got `int`."),
-        ({"TRANSPORT": "outbx"}, "TRANSPORT: must be one of 'celery', 'inline', 'memory', 'outbox'. Did you mean 'outbox'?"),
+        (
+            {"TRANSPORT": "outbx"},
+            "TRANSPORT: must be one of 'celery', 'inline', 'memory', 'outbox'. Did you mean 'outbox'?",
+        ),
         ({"TRANSPORT": None}, "TRANSPORT: must be one of 'celery', 'inline', 'memory', 'outbox'."),
         ({"WORKER": "thred"}, "WORKER: must be one of 'process', 'celery', 'thread'. Did you mean 'thread'?"),
         ({"IDENTITY": True}, "IDENTITY: must be one of 'known', 'always'."),

@@ -178,7 +178,7 @@ def test_options_that_are_wrong(error_of, options, problem):
 
     assert error.id == "pluginhost.E005"
     assert error.message == f"PLUGINHOST['PLUGINS']['configured'] (pluginhost-samples): {problem}"
-    assert error.hint.startswith("Its options are: URL, TOKEN, RATE; every alias also takes BACKLOG_LIMIT, BATCH_SIZE, ")
+    assert error.hint.startswith("Its options are: URL, TOKEN, RATE; every alias also takes BACKLOG_LIMIT, ")
 
 
 def test_several_problems_with_options_are_told_at_once(error_of):
