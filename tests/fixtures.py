@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,24 +15,33 @@ from tests.servers import mongodb_uri
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from _pytest.mark.structures import ParameterSet
     from pytest_django.fixtures import SettingsWrapper
 
-DATABASES = [
-    pytest.param("default", id="sqlite"),
-    pytest.param(
-        "postgres",
-        id="postgres",
-        marks=[
-            pytest.mark.postgres,
-            pytest.mark.skipif("postgres" not in django_settings.DATABASES, reason="no PostgreSQL server"),
-        ],
-    ),
-]
+
+def _served(alias: str, name: str) -> ParameterSet:
+    """A database whose server may be missing: its tests are marked with its alias, and skipped without it."""
+    missing = pytest.mark.skipif(alias not in django_settings.DATABASES, reason=f"no {name} server")
+    return pytest.param(alias, id=alias, marks=[getattr(pytest.mark, alias), missing])
+
+
+#: The databases that every change is tried on. MariaDB costs time: it joins them where CI asks for it.
+DATABASES = [pytest.param("default", id="sqlite"), _served("postgres", "PostgreSQL")]
+ALL_DATABASES = [*DATABASES, _served("mariadb", "MariaDB")]
+if os.environ.get("PLUGINHOST_TEST_MARIADB") == "everything":
+    DATABASES = ALL_DATABASES
 
 
 @pytest.fixture(params=DATABASES)
 def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run the test on each database; every model is routed to it."""
+    monkeypatch.setattr(Chosen, "alias", request.param)
+    return str(request.param)
+
+
+@pytest.fixture(params=ALL_DATABASES)
+def any_database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The same, always with MariaDB: for what a database could spoil."""
     monkeypatch.setattr(Chosen, "alias", request.param)
     return str(request.param)
 

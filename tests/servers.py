@@ -12,9 +12,14 @@ import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FOLDER = "PLUGINHOST_TEST_FOLDER"
 POSTGRES = "PLUGINHOST_TEST_POSTGRES_URI"
+MARIADB = "PLUGINHOST_TEST_MARIADB_URI"
 MONGODB = "MONGODB_URI"
 
 
@@ -56,6 +61,59 @@ def _hurry(uri: str) -> None:
         connection.execute("SELECT pg_reload_conf()")
 
 
+def mariadb_uri() -> str | None:
+    """A MariaDB server, likewise, as ``mysql://user:password@host:port/``: the system's own, on a socket of its own.
+
+    None if the system has none, or Python no MySQLdb (mysqlclient), which needs a compiler to install.
+    """
+    if MARIADB not in os.environ:
+        programs = [_program(name) for name in ("mariadb-install-db", "mariadbd")]
+        if not all(programs) or find_spec("MySQLdb") is None:
+            return None
+        os.environ[MARIADB] = _start_mariadb(*map(str, programs))
+    return os.environ[MARIADB] or None
+
+
+def _program(name: str) -> str | None:
+    """Where it is; servers are in folders that only administrators have in their PATH."""
+    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
+
+
+def _start_mariadb(install: str, server: str) -> str:
+    place = folder() / "mariadb"
+    place.mkdir()
+    socket_path = place / "socket"
+    options = ["--no-defaults", f"--datadir={place / 'data'}", "--skip-name-resolve"]
+    if os.geteuid() == 0:
+        options.append("--user=root")
+    with (place / "log").open("wb") as log:
+        subprocess.run(
+            [install, *options, "--auth-root-authentication-method=normal", "--skip-test-db"],
+            stdout=log,
+            stderr=log,
+            check=True,
+        )
+        process = subprocess.Popen(
+            [
+                server, *options, "--skip-networking", f"--socket={socket_path}", f"--pid-file={place / 'pid'}",
+                "--character-set-server=utf8mb4", "--innodb-print-all-deadlocks", "--log-warnings=1",
+                # The tests kill workers, never the server: it need not wait for its disk.
+                "--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync", "--innodb-doublewrite=0",
+                "--innodb-log-file-size=32M", "--innodb-buffer-pool-size=64M", "--max-connections=200",
+            ],
+            stdout=log,
+            stderr=log,
+        )  # fmt: skip
+    atexit.register(_stop, process)
+    _wait_until(lambda: _listens_on(socket_path), process, f"nothing listened on {socket_path}")
+    return f"mysql://root@localhost/?unix_socket={socket_path}"
+
+
+def _listens_on(socket_path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(socket_path)) == 0
+
+
 def mongodb_uri() -> str | None:
     """A MongoDB server, likewise. The embedded one is a stand-in that speaks the wire protocol."""
     if MONGODB not in os.environ:
@@ -91,13 +149,23 @@ def free_port() -> int:
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = 30) -> None:
     """Wait until something listens. Raises ``RuntimeError`` if the process ends or the time is over."""
+
+    def listens() -> bool:
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    _wait_until(listens, process, f"nothing listened on port {port}", seconds)
+
+
+def _wait_until(
+    reached: Callable[[], bool], process: subprocess.Popen[bytes], otherwise: str, seconds: float = 30
+) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if process.poll() is not None:
             raise RuntimeError(f"the server ended with status {process.returncode} before it listened")
-        with socket.socket() as probe:
-            probe.settimeout(1)
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+        if reached():
+            return
         time.sleep(0.05)
-    raise RuntimeError(f"nothing listened on port {port} within {seconds} s")
+    raise RuntimeError(f"{otherwise} within {seconds} s")

@@ -1,10 +1,12 @@
-"""The site that the tests run on: SQLite and PostgreSQL side by side, routed by the fixture ``database``."""
+"""The site that the tests run on: SQLite, PostgreSQL and MariaDB side by side, routed by the fixture ``database``."""
 
 from __future__ import annotations
 
+from urllib.parse import parse_qs, unquote, urlsplit
+
 from psycopg.conninfo import conninfo_to_dict
 
-from tests.servers import folder, postgres_uri
+from tests.servers import folder, mariadb_uri, postgres_uri
 
 SECRET_KEY = "tests"
 USE_TZ = True
@@ -72,6 +74,19 @@ if uri := postgres_uri():
         "PASSWORD": server.get("password", ""),
         "HOST": server.get("host", ""),
         "PORT": server.get("port", ""),
+    }
+
+if uri := mariadb_uri():
+    parts = urlsplit(uri)
+    DATABASES["mariadb"] = {
+        "ENGINE": "django.db.backends.mysql",
+        "NAME": parts.path.strip("/") or "pluginhost",
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": parse_qs(parts.query).get("unix_socket", [parts.hostname or ""])[0],
+        "PORT": str(parts.port or ""),
+        "OPTIONS": {"charset": "utf8mb4"},
+        "TEST": {"CHARSET": "utf8mb4"},
     }
 
 PLUGINHOST: dict[str, object] = {}
