@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
+import sys
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from django.core.exceptions import ImproperlyConfigured
@@ -51,9 +54,11 @@ class DeliveryError(Exception):
 class RetryableError(DeliveryError):
     """Not now, perhaps later: the batch stays and is tried again with a growing delay.
 
-    ``retry_after`` is what the receiver asked for, in seconds (a header's text and
-    a timedelta will do too; what is no time is ignored); such a wait does not count
-    as an attempt.
+    ``retry_after`` is what the receiver asked for: seconds, a timedelta, or the text of
+    the header Retry-After in either form (RFC 9110, 10.2.3: seconds or a date, which
+    becomes seconds from now by this machine's clock). ``self.retry_after`` has it in
+    seconds, never negative; None for what is no time. Such a wait does not count as an
+    attempt.
     """
 
     def __init__(self, reason: str = "", *, retry_after: float | str | dt.timedelta | None = None) -> None:
@@ -91,12 +96,29 @@ class PartialFailure(DeliveryError):
                 raise TypeError(f"PartialFailure takes {{message_id: exception}}, not a {type(error).__name__}")
 
 
+_DELAY_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
+
+
 def _seconds(value: float | str | dt.timedelta | None) -> float | None:
     """A time to wait in seconds, or None if it is none: it comes from a receiver's header."""
+    if isinstance(value, str):
+        text = value.strip()
+        return min(float(text), sys.float_info.max) if _DELAY_SECONDS.fullmatch(text) else _until(text)
     if isinstance(value, dt.timedelta):
         value = value.total_seconds()
     try:
         seconds = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return max(seconds, 0.0) if math.isfinite(seconds) else None
+
+
+def _until(text: str) -> float | None:
+    """Seconds until an HTTP-date (RFC 9110, 5.6.7), in any of its three formats; None if it is none."""
+    try:
+        moment = parsedate_to_datetime(text)
+        if moment.tzinfo is None:  # asctime names no zone: all dates of HTTP are UTC
+            moment = moment.replace(tzinfo=dt.UTC)
+        return max((moment - dt.datetime.now(dt.UTC)).total_seconds(), 0.0)
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None

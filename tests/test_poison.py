@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import uuid
 
 import pytest
@@ -68,14 +67,6 @@ def test_an_error_that_no_column_takes_is_stored_nevertheless(database, configur
     rounds(database, lane, 6)
 
     assert assert_only_the_bad_one_is_dead(database, lane).reason.startswith(reason)
-
-
-def test_retry_after_is_read_as_seconds_or_ignored():
-    read = {"120": 120, " 7.5 ": 7.5, dt.timedelta(minutes=2): 120, -5: 0}
-    ignored = [None, "Wed, 21 Oct 2026 07:28:00 GMT", float("nan"), float("inf"), "nan"]
-
-    assert {asked: RetryableError("busy", retry_after=asked).retry_after for asked in read} == read
-    assert [RetryableError("busy", retry_after=asked).retry_after for asked in ignored] == [None] * len(ignored)
 
 
 @pytest.mark.parametrize(("asked", "limit"), [("120", 120), (1.7e12, 3600), (float("nan"), 30)], ids=str)

@@ -6,14 +6,12 @@ answers come from what is in between, such as a proxy.
 
 from __future__ import annotations
 
-import datetime as dt
 import http.client
 import logging
 import os
 import re
 import socket
 import ssl
-from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -153,7 +151,7 @@ def _judge(response: requests.Response, host: str) -> DeliveryError | None:
         return None
     software = _SOFTWARE.fullmatch(response.headers.get("Server", ""))
     who = f"{host} ({software[0]})" if software else host
-    wait = retry_after(response.headers.get("Retry-After"))
+    wait = response.headers.get("Retry-After")
     if 200 <= status < 300:
         return RetryableError(
             f"{who} answered a page of HTML, which KISSmetrics never does: is TRACKING_URL right, or answers a proxy?"
@@ -172,18 +170,3 @@ def _judge(response: requests.Response, host: str) -> DeliveryError | None:
         return RetryableError(f"{told}: it, or a proxy before it, failed there", retry_after=wait)
     told = f"{told}, which KISSmetrics never does: is TRACKING_URL right, or answers a proxy?"
     return DeliveryError(told) if status in DOUBTFUL else RetryableError(told, retry_after=wait)
-
-
-def retry_after(header: str | None) -> float | None:
-    """Seconds from a Retry-After header (RFC 9110, 10.2.3: seconds or a date); None if it is neither."""
-    if header is None:
-        return None
-    if re.fullmatch(r"[0-9]{1,9}", header.strip()):
-        return float(header)
-    try:
-        date = parsedate_to_datetime(header)
-    except (TypeError, ValueError):
-        return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=dt.UTC)
-    return max((date - dt.datetime.now(dt.UTC)).total_seconds(), 0.0)

@@ -6,10 +6,8 @@ its tracker and of the plugins BulkTracking and QueuedTracking (5.2).
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import re
-from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -42,14 +40,13 @@ class Answer(msgspec.Struct, frozen=True):
     """Which were refused. Only a super user's token is told."""
 
 
-def by_status(status: int, headers: Mapping[str, str], now: dt.datetime) -> None:
+def by_status(status: int, headers: Mapping[str, str]) -> None:
     """Judge an answer whose body says no more than its status does, so that it need not be read.
 
-    ``now`` is an aware datetime, for a Retry-After that is a date. Returns if the body
-    is needed. Raises ``RetryableError`` if nothing was recorded, ``UncertainError`` if
-    nobody knows, ``PermanentError`` if the request must not be repeated as it is, and
-    a plain ``DeliveryError`` if either the server or one of the events may be at
-    fault: the host then tries again, and after that looks for the event.
+    Returns if the body is needed. Raises ``RetryableError`` if nothing was recorded,
+    ``UncertainError`` if nobody knows, ``PermanentError`` if the request must not be
+    repeated as it is, and a plain ``DeliveryError`` if either the server or one of the
+    events may be at fault: the host then tries again, and after that looks for the event.
     """
     if 200 <= status < 300 or status == 500:
         return
@@ -60,15 +57,15 @@ def by_status(status: int, headers: Mapping[str, str], now: dt.datetime) -> None
     if status in GATEWAY_GAVE_UP:
         raise UncertainError(f"answered {status}: a proxy gave up waiting")
     if status in (408, 425, 429) or status >= 501:
-        raise RetryableError(f"answered {status}", retry_after=_retry_after(headers, now))
+        raise RetryableError(f"answered {status}", retry_after=headers.get("Retry-After"))
     if status in (413, 414, 431):
         raise PermanentError(f"answered {status}, and recorded nothing{_hint(status)}")
     raise DeliveryError(f"answered {status}{_hint(status)}")
 
 
-def read(status: int, headers: Mapping[str, str], body: bytes, sent: int, now: dt.datetime) -> Answer:
+def read(status: int, headers: Mapping[str, str], body: bytes, sent: int) -> Answer:
     """Read the answer to a bulk request of ``sent`` hits. Raises what ``by_status`` raises."""
-    by_status(status, headers, now)
+    by_status(status, headers)
     counts = _counts(body)
     if counts is not None:
         if counts["status"] == "error":
@@ -123,17 +120,3 @@ def _target(headers: Mapping[str, str]) -> str:
     """Scheme and host of a redirect: the rest may hold what nobody should read."""
     match = re.match(r"(https?://[\w.:\[\]-]{1,100})(?:[/?#]|$)", headers.get("Location", ""), re.ASCII)
     return f" to {match[1]}" if match else ""
-
-
-def _retry_after(headers: Mapping[str, str], now: dt.datetime) -> float | None:
-    """Retry-After in seconds; it may be seconds or a date (RFC 9110, 10.2.3)."""
-    value = headers.get("Retry-After", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        moment = parsedate_to_datetime(value)
-    except (ValueError, IndexError, TypeError, OverflowError):
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=dt.UTC)
-    return max((moment - now).total_seconds(), 0.0)

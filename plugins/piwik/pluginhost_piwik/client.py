@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import io
 import json
 import threading
@@ -61,7 +60,7 @@ class Client:
         """
         status, headers, text = self._exchange(_Body(body(hits, self._token)))
         try:
-            return answers.read(status, headers, text, len(hits), dt.datetime.now(dt.UTC))
+            return answers.read(status, headers, text, len(hits))
         except DeliveryError as error:
             raise self._named(error) from None
 
@@ -87,7 +86,7 @@ class Client:
                 with session.post(
                     self._url, data=content, timeout=self._waits, allow_redirects=False, stream=True
                 ) as response:
-                    answers.by_status(response.status_code, response.headers, dt.datetime.now(dt.UTC))
+                    answers.by_status(response.status_code, response.headers)
                     text = response.raw.read(MAX_ANSWER, decode_content=True)
             except DeliveryError as error:
                 raise self._named(error) from None
