@@ -78,20 +78,46 @@ class Claim:
         self.rows().update(token=None, due_at=Now(), attempts=F("attempts") - 1)
 
 
-def claim(runner: Runner, using: str) -> Claim | None:
-    """Claim what is due for this lane, up to a batch of events; None if nothing is."""
-    due = Delivery.objects.using(using).filter(
-        ~Exists(Lane.objects.filter(name=runner.alias, paused_at__isnull=False)),
-        lane=runner.alias,
+def is_due(lane: str, using: str) -> bool:
+    """Whether a claim of this lane would find something."""
+    # In the order of the index: otherwise a deferred backlog is read from end to end.
+    return bool(_due(lane, using).order_by("due_at", "id").values_list("id")[:1])
+
+
+def _due(lane: str, using: str) -> QuerySet[Delivery]:
+    return Delivery.objects.using(using).filter(
+        ~Exists(Lane.objects.filter(name=lane, paused_at__isnull=False)),
+        lane=lane,
         state=Delivery.State.WAITING,
         due_at__lte=Now(),
         version__lte=VERSION,
     )
-    # An idle lane takes no locks. In the order of the index: otherwise a deferred backlog is read from end to end.
-    if not due.order_by("due_at", "id").values_list("id")[:1]:
+
+
+def lease_of(runner: Runner) -> float:
+    """Seconds that a claim lasts, unless it is kept."""
+    return max(2 * runner.plugin.timeout, 2.0)
+
+
+def in_hand(runner: Runner, using: str) -> int:
+    """How many claims of this lane are held, whoever holds them; counted up to the lane's concurrency."""
+    claims = Delivery.objects.using(using).filter(
+        lane=runner.alias,
+        state=Delivery.State.WAITING,
+        due_at__gt=Now(),
+        due_at__lte=Now() + timedelta(seconds=lease_of(runner)),
+        token__isnull=False,
+    )
+    return len(claims.values_list("token").distinct()[: runner.plugin.concurrency])
+
+
+def claim(runner: Runner, using: str) -> Claim | None:
+    """Claim what is due for this lane, up to a batch of events; None if nothing is."""
+    if not is_due(runner.alias, using):  # an idle lane takes no locks
         return None
+    due = _due(runner.alias, using)
     connection = connections[using]
-    found = Claim(using, runner.alias, lease=max(2 * runner.plugin.timeout, 2.0))
+    found = Claim(using, runner.alias, lease=lease_of(runner))
     with transaction.atomic(using):
         take_write_lock(connection, Delivery)
         rows = (
