@@ -11,6 +11,7 @@ from django.db.models.functions import Length
 
 from pluginhost.db import skip_locked, take_write_lock
 from pluginhost.delivery import accounts
+from pluginhost.delivery.ceiling import Ceiling
 from pluginhost.delivery.envelopes import MAX_BYTES, MAX_EVENTS, VERSION, is_sound, merge
 from pluginhost.models import Chunk, Delivery, Envelope
 
@@ -67,20 +68,29 @@ def _within_bytes(sizes: Iterable[tuple[int, int]]) -> Iterator[int]:
 
 
 def _store(rows: Sequence[Row], using: str) -> None:
+    rows = [row._replace(lanes=_storable(row.lanes)) for row in rows]
+    ceiling = Ceiling.of({lane for row in rows for lane in row.lanes.split(",")}, using)
     groups = defaultdict(list)
+    counts: dict[tuple[str, str], int] = defaultdict(int)
     for row in rows:
-        groups[row.version, row.lanes].append(row)
+        for lane in row.lanes.split(","):
+            counts[lane, "accepted"] += row.n
+        for share in ceiling.share(row):
+            groups[share.version, share.lanes].append(share)
     deliveries = []
-    accepted: dict[tuple[str, str], int] = defaultdict(int)
     for (version, names), group in groups.items():
-        lanes = [name[:MAX_ALIAS] for name in names.split(",")]
         for chunk in _chunks(group):
             chunk.save(using=using, force_insert=True)
-            deliveries += [Delivery(lane=lane, chunk=chunk, version=version, n=chunk.n) for lane in lanes]
-            for lane in lanes:
-                accepted[lane, "accepted"] += chunk.n
+            deliveries += [Delivery(lane=lane, chunk=chunk, version=version, n=chunk.n) for lane in names.split(",")]
     Delivery.objects.using(using).bulk_create(deliveries)
-    accounts.add(accepted, using)
+    counts.update({(lane, "discarded"): n for lane, n in ceiling.discarded.items()})
+    accounts.add(counts, using)
+    transaction.on_commit(ceiling.tell, using=using, robust=True)
+
+
+def _storable(names: str) -> str:
+    """The lanes of an envelope, as long as a delivery can name them."""
+    return ",".join(name[:MAX_ALIAS] for name in names.split(","))
 
 
 def _chunks(rows: Sequence[Row]) -> Iterator[Chunk]:
