@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 VERSION = 1
 MAX_EVENTS = 500
 MAX_BYTES = 1024 * 1024
+#: Stands in a payload where an event of a forgotten person was, so that the others keep their places.
+ERASED = b"null"
 
 
 class Envelope(NamedTuple):
@@ -33,6 +35,15 @@ class Stored(NamedTuple):
     raw: bytes
     event: Event | None
     problem: str = ""
+
+    @property
+    def erased(self) -> bool:
+        """Whether it was an event of a person who has been forgotten."""
+        return self.raw == ERASED
+
+
+#: What is read of an event that was erased.
+GONE = Stored(ERASED, None, "erased: it was of a person who has been forgotten")
 
 
 def pack(events: Iterable[tuple[tuple[str, ...], bytes]]) -> list[Envelope]:
@@ -82,6 +93,8 @@ def _read_v1(payload: bytes) -> list[Stored]:
 
 
 def _read_event(raw: bytes) -> Stored:
+    if raw == ERASED:
+        return GONE
     try:
         return Stored(raw, decode(raw))
     except msgspec.DecodeError as error:

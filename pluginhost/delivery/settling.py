@@ -42,6 +42,8 @@ class Outcome:
     skipped: int = 0
     discarded: int = 0
     """Of people who have been forgotten since."""
+    erased: int = 0
+    """Likewise, but from ``done`` on: of deliveries that have had their last attempt."""
     failures: dict[int, Failure] = field(default_factory=dict)
     deferred: Failure | None = None
     """Why everything from ``done`` on waits, and with it the rest of the claim."""
@@ -96,12 +98,12 @@ def _settle(claim: Claim, outcome: Outcome, lane: LaneOptions) -> list[Delivery]
         finished = _write_failures(claim, outcome, lane)
         finished += _write_progress(claim, outcome, finished)
         if outcome.deferred:
-            finished += _defer(claim, outcome.deferred, lane)
+            finished += _defer(claim, outcome, outcome.deferred, lane)
         accounts.add(
             {
                 (claim.lane, "delivered"): outcome.delivered,
                 (claim.lane, "skipped"): outcome.skipped,
-                (claim.lane, "discarded"): outcome.discarded,
+                (claim.lane, "discarded"): outcome.discarded + outcome.erased,
             },
             claim.using,
         )
@@ -168,16 +170,17 @@ def _write_progress(claim: Claim, outcome: Outcome, written: Sequence[Delivery])
     return finished
 
 
-def _defer(claim: Claim, failure: Failure, lane: LaneOptions) -> list[Delivery]:
+def _defer(claim: Claim, outcome: Outcome, failure: Failure, lane: LaneOptions) -> list[Delivery]:
     """Let everything that is still held wait for its next attempt; bury, and return, what has had its last."""
     buried = []
+    outcome.erased = 0
     waiting = list(claim.rows().values_list("id", flat=True))
     deliveries = [claim.deliveries[pk] for pk in waiting]
     if any(delivery.attempts == 1 for delivery in deliveries):
         logger.warning("plugin %s waits: %s", claim.lane, failure.reason)
     for delivery in deliveries:
         if failure.retry_after is None and delivery.attempts >= lane.MAX_ATTEMPTS:
-            _bury(claim, delivery, failure, lane)
+            outcome.erased += _bury(claim, delivery, failure, lane)
             buried.append(delivery)
             continue
         claim.rows().filter(id=delivery.pk).update(
@@ -190,12 +193,14 @@ def _defer(claim: Claim, failure: Failure, lane: LaneOptions) -> list[Delivery]:
     return buried
 
 
-def _bury(claim: Claim, delivery: Delivery, failure: Failure, lane: LaneOptions) -> None:
-    """Make each unfinished event of a delivery a dead letter of its own."""
+def _bury(claim: Claim, delivery: Delivery, failure: Failure, lane: LaneOptions) -> int:
+    """Make each unfinished event of a delivery a dead letter of its own. Returns how many were of forgotten people."""
     unfinished = [item for item in claim.items if item.delivery is delivery and item.position >= delivery.done]
     claim.rows().filter(id=delivery.pk).delete()
-    letters = [_row_of(item, failure._replace(dead=True), lane) for item in unfinished]
+    left = [item for item in unfinished if not item.stored.erased]
+    letters = [_row_of(item, failure._replace(dead=True), lane) for item in left]
     Delivery.objects.using(claim.using).bulk_create(letters)
+    return len(unfinished) - len(left)
 
 
 def sweep_chunks(using: str, chunk_ids: Iterable[int] | None = None) -> int:

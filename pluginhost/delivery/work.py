@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING
 from django.db import Error as DatabaseError
 
 from pluginhost.delivery.attempt import Result
+from pluginhost.delivery.envelopes import GONE
 from pluginhost.delivery.failures import Failure
 from pluginhost.delivery.lanes import LeaseLost, claim
+from pluginhost.delivery.marks import marks
 from pluginhost.delivery.settling import Outcome, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from pluginhost.delivery.lanes import Claim, Item
+    from pluginhost.delivery.marks import Marks
     from pluginhost.delivery.runner import Runner
 
 logger = logging.getLogger("pluginhost.delivery")
@@ -57,6 +60,9 @@ def step(runner: Runner, using: str, stopping: Callable[[], bool] = lambda: Fals
 def _work_off(runner: Runner, held: Claim, stopping: Callable[[], bool]) -> Outcome:
     """Deliver what is claimed, slice by slice."""
     outcome = Outcome(held.items, 0)
+    # Only now that the claim is committed: who marks a person later sees it, and waits for it.
+    forgotten = marks(held.using)
+    held.items = [_without_the_forgotten(item, forgotten) for item in held.items]
     careful = any(delivery.kills >= SUSPICIOUS_KILLS for delivery in held.deliveries.values())
     for items in _slices(held.items, 1 if careful else runner.batch_size):
         outcome = _attempt(runner, held, items, stopping)
@@ -78,8 +84,9 @@ def _slices(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
 
 def _attempt(runner: Runner, held: Claim, items: Sequence[Item], stopping: Callable[[], bool]) -> Outcome:
     """Run what can be run, and say what became of each item."""
-    refused = {index: failure for index, item in enumerate(items) if (failure := _refusal(runner, held, item))}
-    tried = [index for index in range(len(items)) if index not in refused]
+    others = [index for index, item in enumerate(items) if not item.stored.erased]
+    refused = {index: failure for index in others if (failure := _refusal(runner, held, items[index]))}
+    tried = [index for index in others if index not in refused]
     events = [event for index in tried if (event := items[index].stored.event)]
     result = runner.run(events, attempt=held.attempt, keep=_keeper(held), stopping=stopping) if events else Result()
     done = tried[result.done] if result.done < len(events) else len(items)
@@ -87,6 +94,7 @@ def _attempt(runner: Runner, held: Claim, items: Sequence[Item], stopping: Calla
         items,
         done,
         skipped=result.skipped,
+        discarded=sum(item.stored.erased for item in items[:done]),
         failures={
             **{index: failure for index, failure in refused.items() if index < done},
             **{tried[index]: failure for index, failure in result.failures.items()},
@@ -95,6 +103,12 @@ def _attempt(runner: Runner, held: Claim, items: Sequence[Item], stopping: Calla
     )
     _let_go_of_the_first(outcome, runner)
     return outcome
+
+
+def _without_the_forgotten(item: Item, forgotten: Marks) -> Item:
+    """The item as if its event had been erased, if it is of a person who was forgotten."""
+    event = item.stored.event
+    return item._replace(stored=GONE) if event is not None and forgotten.hold(event) else item
 
 
 def _refusal(runner: Runner, held: Claim, item: Item) -> Failure | None:
