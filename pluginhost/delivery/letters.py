@@ -12,19 +12,22 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-from django.db import OperationalError, connections, transaction
+from django.db import connections, transaction
 from django.db.models import F, Max, Q, Sum
 from django.db.models.functions import Now
 
 from pluginhost import signals
 from pluginhost.db import skip_locked, take_write_lock
-from pluginhost.delivery import accounts
+from pluginhost.delivery import accounts, fresh
 from pluginhost.delivery.envelopes import unpack
+from pluginhost.delivery.reading import Letter as Letter
+from pluginhost.delivery.reading import read as read
 from pluginhost.delivery.settling import sweep_chunks
-from pluginhost.models import Chunk, Delivery
+from pluginhost.delivery.steps import STEP
+from pluginhost.delivery.steps import tried_again as tried_again
+from pluginhost.models import Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -32,19 +35,8 @@ if TYPE_CHECKING:
 
     from django.db.models import QuerySet
 
-    from pluginhost.delivery.envelopes import Stored
     from pluginhost.events import Event
 
-T = TypeVar("T")
-
-#: Rows of one transaction, at most.
-STEP = 500
-#: Deliveries whose payloads are in memory at a time.
-READ_AT_ONCE = 100
-#: Seconds between two tries of a step that the database refused.
-PAUSES = (0.1, 0.5, 2.0)
-#: Bytes of an unreadable payload that are shown.
-SHOWN_BYTES = 200
 #: ``Delivery.event_name`` holds so much of a name.
 MAX_NAME = 200
 
@@ -72,23 +64,11 @@ class Selection:
     died_before: datetime | None = None
     """Given up before that time."""
 
-
-class Letter(NamedTuple):
-    """One dead event, or one that waits."""
-
-    lane: str
-    message_id: str
-    event_name: str
-    reason: str
-    attempts: int
-    created: datetime
-    payload: dict[str, Any] | str
-    """The event as it was stored; a description of the bytes if they can't be read."""
-    delivery_id: int
-    n: int
-    """How many events: 1, or as many as an unreadable payload is said to have."""
-    due_at: datetime
-    """Of a dead letter: about when it died."""
+    @property
+    def is_backlog(self) -> bool:
+        """Whether it is all that waits, so that envelopes which no worker has taken belong to it."""
+        single = self.ids or self.message_ids or self.event is not None or self.reason or self.died_before
+        return self.state == Delivery.State.WAITING and not single
 
 
 class Replayed(NamedTuple):
@@ -131,22 +111,11 @@ def count(selection: Selection, using: str) -> dict[str, int]:
         rows = select(part, using).order_by().values_list("lane").annotate(total=Sum(F("n") - F("done")))
         for lane, total in rows:
             counts[lane] += total
+    if selection.is_backlog:
+        for lane, n in fresh.count(fresh.accepted(using, selection.since, selection.until)).items():
+            if not selection.lanes or lane in selection.lanes:
+                counts[lane] += n
     return dict(sorted(counts.items()))
-
-
-def read(queryset: QuerySet[Delivery]) -> Iterator[Letter]:
-    """Each unfinished event of these deliveries, in the order of the query; few payloads are in memory at a time."""
-    using = queryset.db
-    ids = list(queryset.values_list("id", flat=True))
-    for start in range(0, len(ids), READ_AT_ONCE):
-        page = ids[start : start + READ_AT_ONCE]
-        rows = Delivery.objects.using(using).in_bulk(page)
-        chunk_ids = {row.chunk_id for row in rows.values() if row.chunk_id}
-        chunks = dict(Chunk.objects.using(using).filter(id__in=chunk_ids).values_list("id", "payload"))
-        for id_ in page:
-            if row := rows.get(id_):  # else it has been finished since
-                payload = chunks.get(row.chunk_id) if row.chunk_id else row.payload
-                yield from _letters(row, bytes(payload or b""))
 
 
 def replay(
@@ -184,6 +153,12 @@ def discard(selection: Selection, using: str, *, reason: str, progress: Callable
     called after each step with the number of events so far.
     """
     total = 0
+    if selection.is_backlog:
+        envelopes = fresh.accepted(using, selection.since, selection.until)
+        for lane in selection.lanes or sorted(fresh.count(envelopes)):
+            for n in fresh.strike(lane, envelopes, using, reason):
+                total += n
+                progress(total)
     for page in _pages(selection, using):
         total += tried_again(partial(_discard_step, selection, using, page, reason), using)
         progress(total)
@@ -211,22 +186,6 @@ def _pages(selection: Selection, using: str) -> Iterator[list[int]]:
             last = page[-1]
 
 
-def tried_again(act: Callable[[], T], using: str) -> T:
-    """Take one step. A database that refuses, such as one that ends a deadlock, is asked again.
-
-    Not within a transaction that is not ours: what it has done so far may be undone.
-    """
-    for pause in PAUSES:
-        try:
-            return act()
-        except OperationalError:
-            if connections[using].in_atomic_block:
-                raise
-            connections[using].close_if_unusable_or_obsolete()
-            time.sleep(pause)
-    return act()
-
-
 class _Pace(NamedTuple):
     """When what is sent again comes due."""
 
@@ -234,11 +193,7 @@ class _Pace(NamedTuple):
     begun: float
     """By the monotonic clock."""
     ahead: dict[str, int]
-    """Lane -> events that come due before."""
-
-    def seconds(self, lane: str) -> int:
-        """From the beginning until the next event of a lane comes due."""
-        return 0 if self.rate is None else int(self.ahead.get(lane, 0) / self.rate)
+    """Lane -> events that come due before these."""
 
 
 class _Step(NamedTuple):
@@ -277,8 +232,8 @@ def _replay_step(selection: Selection, using: str, ids: Sequence[int], pace: _Pa
         replayed: dict[str, int] = defaultdict(int)
         for row in rows:
             if row.id not in gone:
-                due[pace.seconds(row.lane)].append(row.id)
-                pace.ahead[row.lane] = pace.ahead.get(row.lane, 0) + row.unfinished
+                before = pace.ahead.get(row.lane, 0) + replayed[row.lane]
+                due[int(before / pace.rate) if pace.rate else 0].append(row.id)
                 replayed[row.lane] += row.unfinished
         elapsed = time.monotonic() - pace.begun
         for seconds, at_once in due.items():
@@ -322,11 +277,11 @@ def _after(lanes: dict[str, int], chunk_ids: Collection[int], reason: str, using
 
 def _of_forgotten_people(ids: Sequence[int], using: str) -> set[int]:
     """Those of these deliveries whose event is of somebody who has been forgotten since."""
-    try:
-        from pluginhost.delivery.forgetting import marks
-    except ImportError:
-        return set()
+    from pluginhost.delivery.marks import marks
+
     known = marks(using)
+    if not known.last:  # nobody has ever been forgotten
+        return set()
     payloads = Delivery.objects.using(using).filter(id__in=ids, n=1, payload__isnull=False)
     return {
         id_
@@ -342,36 +297,3 @@ def _event(version: int, payload: bytes) -> Event | None:
     except ValueError:
         return None
     return stored[0].event if stored else None
-
-
-def _letters(row: Delivery, payload: bytes) -> Iterator[Letter]:
-    """A letter for each unfinished event; one for all of them if the payload can't be read."""
-    common: dict[str, Any] = {"lane": row.lane, "reason": row.reason, "attempts": row.attempts, "created": row.created}
-    common |= {"delivery_id": row.pk, "due_at": row.due_at}
-    try:
-        stored = unpack(row.version, payload)
-    except ValueError as error:
-        stored, problem = [], str(error)
-    else:
-        problem = f"the payload has {len(stored)} events instead of {row.n}"
-    if len(stored) != row.n:
-        described = f"{problem}; {_shown(payload)}"
-        n = row.n - row.done
-        yield Letter(message_id=row.message_id, event_name=row.event_name, payload=described, n=n, **common)
-        return
-    for one in stored[row.done :]:
-        message_id, name = (one.event.message_id, one.event.name) if one.event else (row.message_id, row.event_name)
-        yield Letter(message_id=message_id, event_name=name, payload=_decoded(one), n=1, **common)
-
-
-def _decoded(stored: Stored) -> dict[str, Any] | str:
-    try:
-        decoded = msgspec.json.decode(stored.raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        decoded = None
-    return decoded if isinstance(decoded, dict) else f"{stored.problem}; {_shown(stored.raw)}"
-
-
-def _shown(payload: bytes) -> str:
-    more = f" and {len(payload) - SHOWN_BYTES} more" if len(payload) > SHOWN_BYTES else ""
-    return f"{len(payload)} bytes: {payload[:SHOWN_BYTES]!r}{more}"

@@ -14,6 +14,7 @@ from pluginhost.conf import get_settings
 from pluginhost.db import add_up, take_write_lock
 from pluginhost.delivery import letters
 from pluginhost.delivery.settling import sweep_chunks
+from pluginhost.delivery.steps import STEP, tried_again
 from pluginhost.models import Account
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _fold_accounts(using: str) -> int:
     oldest = dt.datetime.now(dt.UTC).date() - dt.timedelta(days=get_settings().ACCOUNT_DAYS)
     old = Account.objects.using(using).filter(day__gt=EPOCH, day__lt=oldest).order_by("id")
     folded = 0
-    while old.exists() and (n := letters.tried_again(partial(_fold_step, old, using), using)):
+    while old.exists() and (n := tried_again(partial(_fold_step, old, using), using)):
         folded += n
     return folded
 
@@ -59,7 +60,7 @@ def _fold_accounts(using: str) -> int:
 def _fold_step(old: QuerySet[Account], using: str) -> int:
     with transaction.atomic(using):
         take_write_lock(connections[using], Account)
-        rows = list(old.select_for_update()[: letters.STEP])
+        rows = list(old.select_for_update()[:STEP])
         sums: dict[tuple[str, str], int] = defaultdict(int)
         for row in rows:
             sums[row.lane, row.outcome] += row.n
