@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pluginhost.events import Event
     from pluginhost.loading import Loaded
-    from pluginhost.plugin import Plugin
+    from pluginhost.plugin import Person, Plugin
 
 logger = logging.getLogger("pluginhost.delivery")
 
@@ -94,6 +94,18 @@ class Runner:
         with inside(self.alias):
             self._prepare()
             return self.plugin.send_test()
+
+    def forget(self, person: Person) -> str:
+        """Let the plugin delete what its receiver has of a person. Raises whatever it raises."""
+        with inside(self.alias):
+            self._prepare()
+            with self._watched():
+                return self.plugin.forget(person)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the plugin has been set up in this process, and not been closed since."""
+        return self._prepared_in == os.getpid()
 
     def wants(self, event: Event) -> bool:
         """Whether the event is handed over. Raises what ``Plugin.wants`` raises."""
