@@ -1,0 +1,152 @@
+"""Celery's tasks: Celery finds this module by its name. Nothing of the host imports it.
+
+``tick`` and ``deliver`` empty the outbox, ``ingest`` fills it from the broker, and
+``clean`` tidies up. Only what ``ingest`` is given is worth anything: the others
+only say "look", so they expire, and what they are to do is in the database.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from celery import shared_task
+from celery.exceptions import Reject
+from celery.signals import worker_process_shutdown, worker_shutdown
+from celery.worker import state
+from kombu.exceptions import OperationalError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from celery import Task
+
+    from pluginhost.delivery.runner import Runner
+
+# The models come with the calls: ``beat_schedule`` is for settings, which are read before any app is there.
+
+logger = logging.getLogger("pluginhost.worker")
+
+#: Seconds after which a message that only says "look" is worth nothing. Far above what clocks of machines differ by.
+EXPIRES = 60
+#: Seconds between two attempts to store what the broker carried; then the broker has it back.
+PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 3.0, 5.0, 5.0)
+#: Seconds that are no time limit.
+NEVER = 30 * 24 * 3600
+#: Seconds between two cleanings.
+CLEAN_EVERY = 3600.0
+#: A hook that hangs is found by a thread of its process. Should that hang too, the pool ends the process after the
+#: time of a task and of so many calls more.
+CALLS_BEFORE_THE_END = 5
+
+_NUDGE: dict[str, Any] = {"ignore_result": True, "expires": EXPIRES, "delivery_mode": "transient"}
+
+
+def beat_schedule(period: float = 1.0, databases: Sequence[str] = ("default",)) -> dict[str, dict[str, Any]]:
+    """The entries that beat needs, for ``CELERY_BEAT_SCHEDULE``.
+
+    ``period`` is the number of seconds between two looks into the outbox,
+    ``databases`` are the aliases of those that have one. May be called from
+    the settings.
+    """
+    entries: dict[str, dict[str, Any]] = {}
+    for using in databases:
+        for task, seconds in ((tick, period), (clean, CLEAN_EVERY)):
+            name = f"{task.name} {using}"
+            entries[name] = {"task": task.name, "schedule": seconds, "kwargs": {"using": using}}
+    return entries
+
+
+@shared_task(name="pluginhost.tick", **_NUDGE)
+def tick(using: str = "default") -> None:
+    """Take what requests have left in the outbox, and send a task for each lane that has something due."""
+    from pluginhost.delivery.nudging import look
+
+    for runner in look(using):
+        _send(runner, using)
+
+
+@shared_task(name="pluginhost.deliver", bind=True, acks_late=True, reject_on_worker_lost=True, **_NUDGE)
+def deliver(self: Task, lane: str, using: str = "default") -> None:
+    """Deliver for one lane for a while; if there is more, send a task that goes on."""
+    from pluginhost.delivery.nudging import work_off
+
+    # The broker gives a message out again when the process died that had it.
+    again = bool((self.request.delivery_info or {}).get("redelivered"))
+    runner = work_off(lane, using, stopping=_stopping, takes_over=again)
+    if runner is not None:
+        _send(runner, using)
+
+
+def _send(runner: Runner, using: str) -> None:
+    from pluginhost.delivery.nudging import SECONDS_TO_WORK
+
+    limit = SECONDS_TO_WORK + CALLS_BEFORE_THE_END * runner.plugin.timeout
+    options: dict[str, Any] = {"queue": runner.plugin.lane.QUEUE} if runner.plugin.lane.QUEUE else {}
+    try:
+        # The soft limit of the site's would end a call that may take longer.
+        deliver.apply_async((runner.alias, using), time_limit=limit, soft_time_limit=limit, **options)
+    except OperationalError as error:  # the next look sends it
+        logger.warning("lane %s: the broker refuses: %s", runner.alias, error)
+
+
+def _stopping() -> bool:
+    """Whether this worker was told to end. Children of a prefork pool are not told: their parent waits for them."""
+    return any(told is not None and told is not False for told in (state.should_stop, state.should_terminate))
+
+
+# Acknowledged late, and never on failure: only what is stored, or given back, leaves the broker. A time limit of the
+# site's would end that: not every version of Celery gives back the message of a task that it has ended.
+@shared_task(
+    name="pluginhost.ingest",
+    acks_late=True,
+    reject_on_worker_lost=True,
+    acks_on_failure_or_timeout=False,
+    ignore_result=True,
+    time_limit=NEVER,
+    soft_time_limit=NEVER,
+)
+def ingest(*envelope: Any, **named: Any) -> None:
+    """Store an envelope that the broker carried. What can't be stored goes back to the broker.
+
+    Takes any arguments: those of a newer version of the host are for its workers.
+    """
+    from pluginhost.delivery.ingest import ingest as store
+    from pluginhost.delivery.nudging import let_go
+
+    for pause in (*PAUSES, None):
+        try:
+            store(*envelope, **named)
+        except Exception as error:
+            let_go()
+            if pause is None or _stopping():
+                logger.error("an envelope could not be stored, and goes back to the broker: %s", error)
+                raise Reject(type(error).__name__, requeue=True) from error
+            if pause == PAUSES[0]:
+                logger.warning("an envelope could not be stored, and is tried again: %s", error)
+            time.sleep(pause)
+        else:
+            return
+
+
+@shared_task(name="pluginhost.clean", ignore_result=True, expires=int(CLEAN_EVERY))
+def clean(using: str = "default") -> None:
+    """Discard what is older than the settings say, and tidy up."""
+    from pluginhost.delivery.retention import clean as tidy
+
+    tidy(using)
+
+
+def _close(**_: Any) -> None:
+    """This process ends: send what is to be told, let the plugins close what they opened."""
+    from pluginhost.delivery.worker import close_all
+    from pluginhost.registry import load_registry
+    from pluginhost.signals import flush
+
+    flush()
+    close_all(load_registry().runners.values())
+
+
+for _signal in (worker_process_shutdown, worker_shutdown):
+    _signal.connect(_close, dispatch_uid="pluginhost.tasks", weak=False)

@@ -1,0 +1,32 @@
+"""The Celery app of the tests' site in a process of its own; the environment says where its broker is, as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from celery import Celery
+from celery.signals import worker_ready
+
+from pluginhost import host
+from pluginhost.tasks import beat_schedule
+
+app = Celery("tests")
+app.conf.update(
+    worker_enable_remote_control=False,
+    broker_connection_retry_on_startup=True,
+    beat_schedule=beat_schedule(period=0.2),
+    **json.loads(os.environ["PLUGINHOST_TEST_CELERY"]),
+)
+app.autodiscover_tasks()
+
+
+@app.task(name="tests.order")
+def order(number: int) -> None:
+    """A task of the site's own that tracks."""
+    host.track(None, "ordered", {"number": number})
+
+
+@worker_ready.connect
+def tell(**_: object) -> None:
+    print("worker is ready", flush=True)  # noqa: T201
