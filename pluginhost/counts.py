@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from threading import Lock
 
+from pluginhost import metrics
+
 _counts: Counter[str] = Counter()
 _lock = Lock()
 
@@ -13,6 +15,7 @@ def count(outcome: str, n: int = 1) -> None:
     """Add to ``accepted``, ``filtered``, ``invalid`` or ``lost``."""
     with _lock:
         _counts[outcome] += n
+    metrics.instruments()  # they read the counts, from the moment on at which the process uses OpenTelemetry
 
 
 def snapshot() -> dict[str, int]:

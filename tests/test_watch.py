@@ -11,7 +11,7 @@ import pytest
 from django.db import connections
 
 from pluginhost import RetryableError, host
-from pluginhost.delivery import worker as module
+from pluginhost.delivery import lane_thread as module
 from pluginhost.delivery.worker import LaneThread, Worker, drain
 from tests.processes import nothing_waits, wait_until
 from tests.samples import Folder, Recorder

@@ -10,6 +10,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pluginhost import metrics
 from pluginhost.events import Batch
 from pluginhost.exceptions import PartialFailure, RetryableError, SkipEvent, UncertainError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pluginhost.delivery.failures import Failure
+    from pluginhost.delivery.pacing import Pace
     from pluginhost.delivery.runner import Runner
     from pluginhost.events import Event
 
@@ -47,29 +49,41 @@ class Result:
 class Attempt:
     """Runs the events of one batch, and collects what became of them in ``result``."""
 
-    def __init__(self, runner: Runner, events: Sequence[Event], number: int) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        events: Sequence[Event],
+        number: int,
+        *,
+        keep: Callable[[], None],
+        stopping: Callable[[], bool],
+        pace: Pace,
+    ) -> None:
         self.runner = runner
         self.events = events
         self.number = number
+        self.keep = keep
+        self.stopping = stopping
+        self.pace = pace
         self.result = Result(done=len(events))
         self._skipped: set[int] = set()
         self._in_a_row = 0
 
-    def one_by_one(self, keep: Callable[[], None], stopping: Callable[[], bool]) -> None:
+    def one_by_one(self) -> None:
         for index in range(len(self.events)):
-            if index and stopping():
+            if index and self.stopping():
                 self.result.done = index
                 break
             if self._wanted(index):
-                keep()
-                if not self._slice([index], keep):
+                self.keep()
+                if not self._slice([index]):
                     break
         self._finish()
 
-    def in_batches(self, keep: Callable[[], None]) -> None:
+    def in_batches(self) -> None:
         wanted = [index for index in range(len(self.events)) if self._wanted(index)]
         if wanted:
-            self._slice(wanted, keep)
+            self._slice(wanted)
         self._finish()
 
     def _wanted(self, index: int) -> bool:
@@ -87,9 +101,15 @@ class Attempt:
         done = self.result.done
         self.result.skipped = sum(index < done for index in self._skipped)
         self.result.failures = {index: f for index, f in self.result.failures.items() if index < done}
+        if measured := metrics.instruments():
+            others = self._skipped | self.result.failures.keys()
+            measured.delivered(self.runner.alias, [self.events[index] for index in range(done) if index not in others])
 
-    def _slice(self, indices: list[int], keep: Callable[[], None]) -> bool:
+    def _slice(self, indices: list[int]) -> bool:
         """Deliver these events; False if they and all after them have to wait."""
+        if not self.pace.wait(len(indices), self.keep, self.stopping):
+            self.result.done = indices[0]
+            return False
         error = self._call(indices)
         if error is None or isinstance(error, SkipEvent):
             self._skipped.update(indices if error else ())
@@ -108,9 +128,9 @@ class Attempt:
         if len(indices) == 1 or isinstance(error, UncertainError):
             self.result.failures.update(dict.fromkeys(indices, failure))
             return True
-        keep()
+        self.keep()
         middle = len(indices) // 2
-        return self._slice(indices[:middle], keep) and self._slice(indices[middle:], keep)
+        return self._slice(indices[:middle]) and self._slice(indices[middle:])
 
     def _call(self, indices: list[int]) -> BaseException | None:
         events = [self.events[index] for index in indices]

@@ -50,7 +50,7 @@ def _run(runner: Runner, events: Sequence[Event]) -> None:
     """All events, in batches of the plugin's size; nothing is tried twice."""
     for start in range(0, len(events), runner.batch_size):
         batch = events[start : start + runner.batch_size]
-        result = runner.run(batch)
+        result = runner.run(batch, paced=False)
         failures = {index: failure.reason for index, failure in result.failures.items()}
         if result.deferred:
             failures.update(dict.fromkeys(range(result.done, len(batch)), result.deferred.reason))

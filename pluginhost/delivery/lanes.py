@@ -11,6 +11,7 @@ import logging
 import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from django.db import connections, transaction
@@ -19,6 +20,7 @@ from django.db.models.functions import Now
 
 from pluginhost.db import skip_locked, take_write_lock
 from pluginhost.delivery.envelopes import VERSION, unpack
+from pluginhost.delivery.news import News
 from pluginhost.models import Chunk, Delivery, Lane
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ class Claim:
     items: list[Item] = field(default_factory=list)
     interrupted: frozenset[int] = frozenset()
     """Deliveries that a worker held when it died."""
+    damaged: list[tuple[Delivery, str]] = field(default_factory=list)
+    """Deliveries that can't be read as a whole, and why."""
 
     @property
     def attempt(self) -> int:
@@ -140,7 +144,17 @@ def claim(runner: Runner, using: str) -> Claim | None:
         )
         # Within the transaction: what can't be read is then not claimed, and nobody takes us for dead.
         _read(found)
+    if found.damaged:
+        transaction.on_commit(partial(_tell_damaged, found), using=using, robust=True)
     return found
+
+
+def _tell_damaged(found: Claim) -> None:
+    news = News(found.lane, found.using)
+    for delivery, reason in found.damaged:
+        for _ in range(delivery.n - delivery.done):
+            news.dies(delivery.message_id, reason)
+    news.tell()
 
 
 def _up_to(rows: Sequence[Delivery], batch_size: int) -> list[Delivery]:
@@ -170,5 +184,6 @@ def _read(found: Claim) -> None:
             logger.error("plugin %s: delivery %s is dead: %s", found.lane, delivery.pk, error)
             found.rows().filter(id=delivery.pk).update(state=Delivery.State.DEAD, token=None, reason=str(error))
             del found.deliveries[delivery.pk]
+            found.damaged.append((delivery, str(error)))
         else:
             found.items += [Item(delivery, place, stored[place]) for place in range(delivery.done, delivery.n)]

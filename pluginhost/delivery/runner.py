@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pluginhost import metrics
 from pluginhost.db import harmless
 from pluginhost.delivery.attempt import RAISED, Attempt, Result
 from pluginhost.delivery.failures import Judge
+from pluginhost.delivery.pacing import Pace
 from pluginhost.dispatch import inside
+from pluginhost.exceptions import SkipEvent
 from pluginhost.options import redacted
 
 if TYPE_CHECKING:
@@ -45,14 +48,20 @@ class Runner:
         self._prepared_in: int | None = None
         self._trouble: dict[str, str] = {}
         """Screener -> what it raised last: the same trouble is told once."""
-        self._calls: dict[int, float] = {}
-        """Thread -> when its call of the plugin began, by the monotonic clock."""
+        self.pace = Pace(loaded.plugin.lane.RATE_LIMIT)
+        self._calls: dict[int, tuple[float, Sequence[Event]]] = {}
+        """Thread -> when its call of the plugin began, by the monotonic clock, and the events that it is about."""
 
     @property
     def batch_size(self) -> int:
-        """Events a batch. A batch is what may be repeated after a kill, so it is one where a repeat counts twice."""
-        if self.plugin.batch_size is not None:
-            return self.plugin.batch_size
+        """Events a batch. A batch is what may be repeated after a kill, so it is one where a repeat counts twice.
+
+        With a RATE_LIMIT it is no more than what may be handed over in a second.
+        """
+        return self.pace.fit(self.plugin.batch_size or self._usual_batch_size)
+
+    @property
+    def _usual_batch_size(self) -> int:
         if not self.one_by_one:
             return 500
         return 100 if self.plugin.dedupes else 1
@@ -64,22 +73,31 @@ class Runner:
         attempt: int = 1,
         keep: Callable[[], None] = lambda: None,
         stopping: Callable[[], bool] = lambda: False,
+        paced: bool = True,
     ) -> Result:
         """Deliver ``events``, and say what became of them.
 
         ``keep`` is called between calls of the hook, to keep the claim on them;
-        ``stopping`` between single events, to end early.
+        ``stopping`` between single events, and while the RATE_LIMIT makes it wait, to end
+        early. ``paced`` says whether there is a RATE_LIMIT for this caller.
         """
         with inside(self.alias):
             try:
                 self._prepare()
             except RAISED as error:
                 return Result(deferred=self.judge.judge(error))
-            run = Attempt(self, [self._own(event) for event in events], attempt)
+            run = Attempt(
+                self,
+                [self._own(event) for event in events],
+                attempt,
+                keep=keep,
+                stopping=stopping,
+                pace=self.pace if paced else Pace(None),
+            )
             if self.one_by_one:
-                run.one_by_one(keep, stopping)
+                run.one_by_one()
             else:
-                run.in_batches(keep)
+                run.in_batches()
             return run.result
 
     def _own(self, event: Event) -> Event:
@@ -113,7 +131,7 @@ class Runner:
 
     def _passes(self, screener: Plugin, event: Event) -> bool:
         try:
-            with self._watched(), harmless():
+            with self._watched((event,)), harmless():
                 passes = screener.screen(event) is not False
         except Exception as error:
             if self._trouble.get(screener.alias) != (trouble := type(error).__name__):
@@ -127,13 +145,29 @@ class Runner:
     def call(self, **argument: Any) -> None:
         """Call the hook once, under watch."""
         assert self._deliver is not None
-        with self._watched():
-            self._deliver(**argument)
+        begun = time.monotonic()
+        failed: BaseException | None = None
+        try:
+            with self._watched(argument["batch"] if "batch" in argument else (argument["event"],)):
+                self._deliver(**argument)
+        except SkipEvent:
+            raise
+        except BaseException as error:
+            failed = error
+            raise
+        finally:
+            if measured := metrics.instruments():
+                measured.called(self.alias, time.monotonic() - begun, failed)
 
     def calling_for(self, thread: int | None) -> float:
         """Seconds that this thread's call of the plugin has taken so far; 0 if it makes none."""
-        begun = self._calls.get(thread or 0)
-        return 0.0 if begun is None else time.monotonic() - begun
+        call = self._calls.get(thread or 0)
+        return 0.0 if call is None else time.monotonic() - call[0]
+
+    def in_hand(self, thread: int | None) -> list[str]:
+        """The message ids of the events that this thread's call of the plugin is about."""
+        call = self._calls.get(thread or 0)
+        return [] if call is None else [event.message_id for event in call[1]]
 
     def close(self) -> None:
         """Let the plugin close what it opened in this process. Does not wait for a call that hangs."""
@@ -157,9 +191,9 @@ class Runner:
                 self._prepared_in = os.getpid()
 
     @contextmanager
-    def _watched(self) -> Iterator[None]:
+    def _watched(self, events: Sequence[Event] = ()) -> Iterator[None]:
         thread = threading.get_ident()
-        self._calls[thread] = time.monotonic()
+        self._calls[thread] = time.monotonic(), events
         try:
             yield
         finally:

@@ -16,6 +16,7 @@ from pluginhost.db import take_write_lock
 from pluginhost.delivery import accounts
 from pluginhost.delivery.envelopes import join
 from pluginhost.delivery.lanes import LeaseLost
+from pluginhost.delivery.news import News
 from pluginhost.models import Chunk, Delivery
 
 if TYPE_CHECKING:
@@ -68,8 +69,9 @@ def settle(claim: Claim, outcome: Outcome, lane: LaneOptions) -> None:
     """
     before = {pk: (delivery.done, delivery.attempts) for pk, delivery in claim.deliveries.items()}
     for pause in (*PAUSES, None):
+        news = News(claim.lane, claim.using)
         try:
-            finished = _settle(claim, outcome, lane)
+            finished = _settle(claim, outcome, lane, news)
             break
         except OperationalError as error:
             if pause is None:
@@ -81,13 +83,15 @@ def settle(claim: Claim, outcome: Outcome, lane: LaneOptions) -> None:
             time.sleep(pause)
     for delivery in finished:
         claim.deliveries.pop(delivery.pk, None)
+    news.count(outcome)
+    transaction.on_commit(news.tell, using=claim.using, robust=True)
     try:
         sweep_chunks(claim.using, [delivery.chunk_id for delivery in finished if delivery.chunk_id])
     except OperationalError:  # a later sweep finds them
         logger.debug("lane %s: chunks are left behind", claim.lane, exc_info=True)
 
 
-def _settle(claim: Claim, outcome: Outcome, lane: LaneOptions) -> list[Delivery]:
+def _settle(claim: Claim, outcome: Outcome, lane: LaneOptions, news: News) -> list[Delivery]:
     """One try, in one transaction. Returns the deliveries that are held no more."""
     with transaction.atomic(claim.using):
         take_write_lock(connections[claim.using], Delivery)
@@ -95,10 +99,10 @@ def _settle(claim: Claim, outcome: Outcome, lane: LaneOptions) -> list[Delivery]
         # ``done`` too: a commit whose answer was lost has happened, and must not happen again.
         if held != {pk: delivery.done for pk, delivery in claim.deliveries.items()}:
             raise LeaseLost
-        finished = _write_failures(claim, outcome, lane)
+        finished = _write_failures(claim, outcome, lane, news)
         finished += _write_progress(claim, outcome, finished)
         if outcome.deferred:
-            finished += _defer(claim, outcome, outcome.deferred, lane)
+            finished += _defer(claim, outcome, outcome.deferred, lane, news)
         accounts.add(
             {
                 (claim.lane, "delivered"): outcome.delivered,
@@ -110,12 +114,12 @@ def _settle(claim: Claim, outcome: Outcome, lane: LaneOptions) -> list[Delivery]
     return finished
 
 
-def _write_failures(claim: Claim, outcome: Outcome, lane: LaneOptions) -> list[Delivery]:
+def _write_failures(claim: Claim, outcome: Outcome, lane: LaneOptions, news: News) -> list[Delivery]:
     """Give each failed event a delivery of its own. Returns those that were of one event already."""
     alone, leaving = [], []
     for index, failure in outcome.failures.items():
         item = outcome.items[index]
-        row = _row_of(item, failure, lane)
+        row = _row_of(item, failure, lane, news)
         if item.delivery.chunk_id is None and item.delivery.n == 1:
             alone.append(item.delivery)
             changed = {name: getattr(row, name) for name in ("state", "due_at", "attempts", "reason")}
@@ -126,14 +130,18 @@ def _write_failures(claim: Claim, outcome: Outcome, lane: LaneOptions) -> list[D
     return alone
 
 
-def _row_of(item: Item, failure: Failure, lane: LaneOptions) -> Delivery:
+def _row_of(item: Item, failure: Failure, lane: LaneOptions, news: News) -> Delivery:
     """The delivery of one failed event: waiting for its next attempt, or dead."""
     delivery, stored = item.delivery, item.stored
     dead = failure.dead or (failure.retry_after is None and delivery.attempts >= lane.MAX_ATTEMPTS)
     message_id = stored.event.message_id if stored.event else ""
+    seconds = delay(lane, delivery.attempts, failure)
     if dead:
+        news.dies(message_id, failure.reason)
         logger.error("plugin %s: event %s is dead: %s", delivery.lane, message_id, failure.reason)
-    elif delivery.attempts == 1:
+    else:
+        news.waits(delivery, 1, seconds, failure)
+    if not dead and delivery.attempts == 1:
         logger.warning("plugin %s: event %s is tried again: %s", delivery.lane, message_id, failure.reason)
     return Delivery(
         lane=delivery.lane,
@@ -141,7 +149,7 @@ def _row_of(item: Item, failure: Failure, lane: LaneOptions) -> Delivery:
         version=delivery.version,
         n=1,
         created=delivery.created,
-        due_at=Now() + timedelta(seconds=delay(lane, delivery.attempts, failure)),
+        due_at=Now() + timedelta(seconds=seconds),
         attempts=delivery.attempts - (failure.retry_after is not None),
         state=Delivery.State.DEAD if dead else Delivery.State.WAITING,
         reason=failure.reason,
@@ -170,7 +178,7 @@ def _write_progress(claim: Claim, outcome: Outcome, written: Sequence[Delivery])
     return finished
 
 
-def _defer(claim: Claim, outcome: Outcome, failure: Failure, lane: LaneOptions) -> list[Delivery]:
+def _defer(claim: Claim, outcome: Outcome, failure: Failure, lane: LaneOptions, news: News) -> list[Delivery]:
     """Let everything that is still held wait for its next attempt; bury, and return, what has had its last."""
     buried = []
     outcome.erased = 0
@@ -180,11 +188,13 @@ def _defer(claim: Claim, outcome: Outcome, failure: Failure, lane: LaneOptions) 
         logger.warning("plugin %s waits: %s", claim.lane, failure.reason)
     for delivery in deliveries:
         if failure.retry_after is None and delivery.attempts >= lane.MAX_ATTEMPTS:
-            outcome.erased += _bury(claim, delivery, failure, lane)
+            outcome.erased += _bury(claim, delivery, failure, lane, news)
             buried.append(delivery)
             continue
+        seconds = delay(lane, delivery.attempts, failure)
+        news.waits(delivery, delivery.n - delivery.done, seconds, failure)
         claim.rows().filter(id=delivery.pk).update(
-            due_at=Now() + timedelta(seconds=delay(lane, delivery.attempts, failure)),
+            due_at=Now() + timedelta(seconds=seconds),
             attempts=delivery.attempts - (failure.retry_after is not None),
             reason=failure.reason,
             kills=0,
@@ -193,12 +203,12 @@ def _defer(claim: Claim, outcome: Outcome, failure: Failure, lane: LaneOptions) 
     return buried
 
 
-def _bury(claim: Claim, delivery: Delivery, failure: Failure, lane: LaneOptions) -> int:
+def _bury(claim: Claim, delivery: Delivery, failure: Failure, lane: LaneOptions, news: News) -> int:
     """Make each unfinished event of a delivery a dead letter of its own. Returns how many were of forgotten people."""
     unfinished = [item for item in claim.items if item.delivery is delivery and item.position >= delivery.done]
     claim.rows().filter(id=delivery.pk).delete()
     left = [item for item in unfinished if not item.stored.erased]
-    letters = [_row_of(item, failure._replace(dead=True), lane) for item in left]
+    letters = [_row_of(item, failure._replace(dead=True), lane, news) for item in left]
     Delivery.objects.using(claim.using).bulk_create(letters)
     return len(unfinished) - len(left)
 

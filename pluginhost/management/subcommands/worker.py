@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandError
 
+from pluginhost import metrics
 from pluginhost.api import host
+from pluginhost.delivery.health import Heartbeat
 from pluginhost.delivery.worker import DrainWatch, Worker, drain
 from pluginhost.options import did_you_mean, listing
+from pluginhost.signals import flush
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
+    from collections.abc import Iterable
 
     from django.core.management.base import BaseCommand
 
@@ -31,13 +35,16 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--lane", action="append", dest="lanes", metavar="ALIAS", help="Only this lane; repeatable.")
     parser.add_argument("--drain", action="store_true", help="End when nothing is due any more.")
     parser.add_argument("--database", help="The database of the outbox. Default: the router's.")
+    parser.add_argument("--healthcheck", metavar="FILE", help="Touch this file every few seconds while all is well.")
 
 
 def handle(command: BaseCommand, **options: Any) -> None:
     runners = _chosen(options["lanes"])
     using = host.database(options["database"])
     if options["drain"]:
-        watch = DrainWatch(runners.values(), threading.get_ident())
+        if options["healthcheck"]:
+            raise CommandError("--healthcheck is for a worker that runs on; --drain ends by itself.")
+        watch = DrainWatch(runners.values(), threading.get_ident(), using)
         watch.start()
         try:
             batches = drain(runners, using)
@@ -45,9 +52,12 @@ def handle(command: BaseCommand, **options: Any) -> None:
             watch.over.set()
         for runner in runners.values():
             runner.close()
+        flush()
         command.stdout.write(f"nothing is due any more; {batches} batches were run")
         return
-    worker = Worker(runners, using)
+    heartbeat = _heartbeat(options["healthcheck"], runners)
+    metrics.watch_backlogs(using)
+    worker = Worker(runners, using, heartbeat=heartbeat)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.end())
     command.stdout.write(f"worker {os.getpid()} on database {using!r}, lanes: {listing(runners)}")
@@ -58,6 +68,17 @@ def handle(command: BaseCommand, **options: Any) -> None:
         # A call that hangs holds its thread: only the end of the process ends it.
         sys.stdout.flush()
         os._exit(status)
+
+
+def _heartbeat(path: str | None, runners: Iterable[str]) -> Heartbeat | None:
+    if path is None:
+        return None
+    heartbeat = Heartbeat(path, runners)
+    try:
+        heartbeat.begin()
+    except OSError as error:
+        raise CommandError(f"--healthcheck: {path} can't be written: {error.strerror}") from error
+    return heartbeat
 
 
 def _chosen(lanes: list[str] | None) -> dict[str, Runner]:
