@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.utils.translation import gettext_lazy as _
 
 
@@ -16,3 +16,7 @@ class PluginhostConfig(AppConfig):
 
         user_logged_out.connect(identity.note_sign_out, dispatch_uid="pluginhost.identity")
         user_logged_in.connect(identity.note_sign_in, dispatch_uid="pluginhost.identity")
+        if apps.is_installed("django.contrib.admin"):
+            from pluginhost.admin import show
+
+            show()

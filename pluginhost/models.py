@@ -9,9 +9,12 @@ a JSON column would cost more and could refuse what was accepted.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.db import models
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 
 class Envelope(models.Model):
@@ -83,6 +86,28 @@ class Delivery(models.Model):
 
     def __str__(self) -> str:
         return f"{self.lane} {self.pk}"
+
+
+class DeadLetters(models.Manager["DeadLetter"]):
+    def get_queryset(self) -> models.QuerySet[DeadLetter]:
+        return super().get_queryset().filter(state=Delivery.State.DEAD)
+
+
+class DeadLetter(Delivery):
+    """The same, as far as it is dead: the admin shows these alone, and has permissions for them."""
+
+    objects: ClassVar[DeadLetters] = DeadLetters()
+
+    class Meta:
+        proxy = True
+        default_permissions = ("view", "change", "delete")
+        verbose_name = _("dead letter")
+        verbose_name_plural = _("dead letters")
+
+    def __str__(self) -> str:
+        if self.event_name:
+            return self.event_name
+        return ngettext("%d unreadable event", "%d unreadable events", self.n) % self.n
 
 
 class Account(models.Model):

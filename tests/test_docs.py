@@ -191,7 +191,8 @@ def test_each_method_of_a_plugin_is_documented():
 
 def test_each_table_is_documented_with_its_fields():
     page = REFERENCE / "tables.md"
-    models = {model.__name__: model for model in apps.get_app_config("pluginhost").get_models()}
+    with_proxies = apps.get_app_config("pluginhost").get_models()
+    models = {model.__name__: model for model in with_proxies if not model._meta.proxy}
     assert sorted(headings(page, 2)) == sorted(models)
     for name, model in models.items():
         assert sorted(first_cells(section(page, name))) == sorted(field.name for field in model._meta.concrete_fields)
