@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 LARGE, SMALL = 10, 200
 #: What ``events_discarded`` gives as the reason.
 REASON = "forgotten"
+#: The problem of a payload that a newer version of the host has written.
+NEWER = "of a newer version"
 #: ``Delivery.lane`` holds so much of a name.
 MAX_LANE = 63
 
@@ -191,7 +193,7 @@ class Eraser:
 
     def _read(self, row: _Row, found: Found) -> list[Stored]:
         """The events of a payload; none if it can't be read, and a note of it if it may have some of the person."""
-        problem = "of a newer version"
+        problem = NEWER
         if row.version <= VERSION:
             try:
                 return unpack(row.version, row.payload)

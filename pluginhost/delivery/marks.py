@@ -78,9 +78,9 @@ class Marks:
         self._at: dict[str, dt.datetime] = dict(before._at) if before else {}
         for _, name, at in rows:
             self._at[name] = max(at, self._at.get(name, at))
-        ids = {id_ for id_, _, _ in rows} | (before.recent if before else frozenset())
-        self.last = max(ids, default=0)
-        self.recent = frozenset(id_ for id_ in ids if id_ > self.last - WINDOW)
+        ids = {id_ for id_, _, _ in rows} | (before.recent if before else set())
+        self.last: int = max(ids, default=0)
+        self.recent: frozenset[int] = frozenset(id_ for id_ in ids if id_ > self.last - WINDOW)
 
     def hold(self, event: Event) -> bool:
         """Whether this is an event of somebody who has been forgotten since."""
