@@ -52,6 +52,8 @@ class Killer(threading.Thread):
         self.wanted = kills
         self.workers = workers
         self.kills = 0
+        self.workers_killed = 0
+        """Those that it kills in the end, too."""
         self.over = threading.Event()
         self.error: BaseException | None = None
 
@@ -70,10 +72,12 @@ class Killer(threading.Thread):
         finally:
             for victim in herd:
                 victim.kill()
+            self.workers_killed += len(herd)
 
     def hit(self, herd: list[Victim], number: int) -> None:
         herd[number].kill()
         self.kills += 1
+        self.workers_killed += 1
         herd[number] = self.start_one()
 
     @property
@@ -94,6 +98,7 @@ class Traffic:
     """Message id -> name."""
     flushes: list[set[str]] = field(default_factory=list)
     """Message ids of each envelope."""
+    workers_killed: int = 0
 
     def track(self, database: str) -> str:
         name = f"event {len(self.ids) % 7}"
@@ -142,6 +147,7 @@ def killing(
     finally:
         thread.over.set()
         thread.join(60)
+    traffic.workers_killed = thread.workers_killed
     yield traffic
 
 

@@ -9,15 +9,17 @@ import subprocess
 import sys
 import tempfile
 import uuid
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery
+from celery import Celery, _state
 
 from tests.processes import ROOT, environment, wait_until
 from tests.servers import folder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
 
@@ -63,6 +65,17 @@ class Site:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.app.close()
+
+
+@contextmanager
+def in_force(site: Site) -> Iterator[None]:
+    """The site's app is this thread's, as it is for the code of a project."""
+    before = _state._tls.current_app
+    site.app.set_current()
+    try:
+        yield
+    finally:
+        _state._tls.current_app = before
 
 
 class Process:
