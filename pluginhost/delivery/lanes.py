@@ -182,7 +182,9 @@ def _read(found: Claim) -> None:
                 raise ValueError(f"the payload has {len(stored)} events instead of {delivery.n}")
         except ValueError as error:
             logger.error("plugin %s: delivery %s is dead: %s", found.lane, delivery.pk, error)
-            found.rows().filter(id=delivery.pk).update(state=Delivery.State.DEAD, token=None, reason=str(error))
+            found.rows().filter(id=delivery.pk).update(
+                state=Delivery.State.DEAD, due_at=Now(), token=None, reason=str(error)
+            )
             del found.deliveries[delivery.pk]
             found.damaged.append((delivery, str(error)))
         else:

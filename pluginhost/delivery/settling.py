@@ -149,7 +149,7 @@ def _row_of(item: Item, failure: Failure, lane: LaneOptions, news: News) -> Deli
         version=delivery.version,
         n=1,
         created=delivery.created,
-        due_at=Now() + timedelta(seconds=seconds),
+        due_at=Now() if dead else Now() + timedelta(seconds=seconds),
         attempts=delivery.attempts - (failure.retry_after is not None),
         state=Delivery.State.DEAD if dead else Delivery.State.WAITING,
         reason=failure.reason,
