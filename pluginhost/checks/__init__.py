@@ -5,6 +5,6 @@ Importing this package registers them; each module is about one thing.
 
 from __future__ import annotations
 
-from pluginhost.checks import databases, plugins, site
+from pluginhost.checks import celery, databases, plugins, site
 
-__all__ = ["databases", "plugins", "site"]
+__all__ = ["celery", "databases", "plugins", "site"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from django.db import connections, transaction
 
@@ -20,6 +20,7 @@ from pluginhost.delivery.envelopes import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.backends.utils import CursorWrapper
@@ -31,31 +32,60 @@ logger = logging.getLogger("pluginhost.outbox")
 _COLUMNS = ("envelope_id", "version", "lanes", "n", "payload")
 
 
+class Row(NamedTuple):
+    """What is stored of an envelope."""
+
+    envelope_id: UUID
+    version: int
+    lanes: str
+    n: int
+    payload: bytes
+
+
 class Outbox:
     uses_database: ClassVar[bool] = True
 
     def put(self, envelopes: Sequence[Envelope], using: str) -> bool:
+        return _put(envelopes, using, ignore=False)
+
+    def spill(self, envelopes: Sequence[Envelope], using: str) -> bool:
+        """The same for envelopes that a broker may have too: one that is there already is not stored again."""
+        return _put(envelopes, using, ignore=True)
+
+    def store(self, row: Row, using: str) -> None:
+        """Store what the broker carried, unless it is there already. Raises what the database does."""
         connection = connections[using]
-        inside = in_transaction(using)
-        try:
-            _insert(connection, envelopes, inside=inside)
-        except Exception as error:
-            return _again_later(connection, envelopes, error) if inside else _again_now(connection, envelopes, error)
+        _insert(connection, [row], inside=in_transaction(using), ignore=True)
         _wake(using)
-        return True
 
 
-def _insert(connection: BaseDatabaseWrapper, envelopes: Sequence[Envelope], *, inside: bool) -> None:
-    values = _values(connection, envelopes)
+def _put(envelopes: Sequence[Envelope], using: str, *, ignore: bool) -> bool:
+    connection = connections[using]
+    inside = in_transaction(using)
+    try:
+        _insert(connection, _rows(envelopes), inside=inside, ignore=ignore)
+    except Exception as error:
+        return _again_later(connection, envelopes, error) if inside else _again_now(connection, envelopes, error)
+    _wake(using)
+    return True
+
+
+def _rows(envelopes: Sequence[Envelope]) -> list[Row]:
+    return [Row(each.envelope_id, VERSION, ",".join(each.lanes), each.n, each.payload) for each in envelopes]
+
+
+def _insert(connection: BaseDatabaseWrapper, rows: Sequence[Row], *, inside: bool, ignore: bool) -> None:
+    sql = _sql(connection, len(rows), ignore=ignore)
+    values = _values(connection, rows)
     if not (inside and connection.vendor == "postgresql"):  # elsewhere a failed statement dooms no transaction
         with connection.cursor() as cursor:
-            cursor.execute(_sql(connection, len(envelopes)), values)
+            cursor.execute(sql, values)
     elif connection.settings_dict["OPTIONS"].get("server_side_binding"):
         # The server binds the arguments of one statement at a time.
         with transaction.atomic(connection.alias), connection.cursor() as cursor:
-            cursor.execute(_sql(connection, len(envelopes)), values)
+            cursor.execute(sql, values)
     else:
-        _insert_in_savepoint(connection, _sql(connection, len(envelopes)), values)
+        _insert_in_savepoint(connection, sql, values)
 
 
 def _insert_in_savepoint(connection: BaseDatabaseWrapper, sql: str, values: Sequence[Any]) -> None:
@@ -83,32 +113,31 @@ def _roll_back(cursor: CursorWrapper) -> None:
 
 
 @lru_cache(maxsize=64)
-def _statement(table: str, columns: tuple[str, ...], rows: int, *, ignore: bool, verb: str) -> str:
+def _statement(table: str, columns: tuple[str, ...], rows: int, tail: str) -> str:
     one = f"({', '.join(['%s'] * len(columns))})"
-    tail = " ON CONFLICT DO NOTHING" if ignore else ""
-    return f"{verb} INTO {table} ({', '.join(columns)}) VALUES {', '.join([one] * rows)}{tail}"
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([one] * rows)}{tail}"  # noqa: S608
 
 
 def _sql(connection: BaseDatabaseWrapper, rows: int, *, ignore: bool = False) -> str:
-    from pluginhost.models import Envelope as Row
+    """``ignore``: an envelope that is there already stays as it is."""
+    from pluginhost.models import Envelope as Model
 
     quote = connection.ops.quote_name
-    mysql = connection.vendor == "mysql"
-    return _statement(
-        quote(Row._meta.db_table),
-        tuple(quote(column) for column in _COLUMNS),
-        rows,
-        ignore=ignore and not mysql,
-        verb="INSERT IGNORE" if ignore and mysql else "INSERT",
-    )
+    columns = tuple(quote(column) for column in _COLUMNS)
+    tail = ""
+    if ignore and connection.vendor == "mysql":  # INSERT IGNORE would forgive more than that
+        tail = f" ON DUPLICATE KEY UPDATE {columns[0]} = {columns[0]}"
+    elif ignore:
+        tail = " ON CONFLICT DO NOTHING"
+    return _statement(quote(Model._meta.db_table), columns, rows, tail)
 
 
-def _values(connection: BaseDatabaseWrapper, envelopes: Sequence[Envelope]) -> list[Any]:
+def _values(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> list[Any]:
     native = connection.features.has_native_uuid_field
     values: list[Any] = []
-    for envelope in envelopes:
-        identity = envelope.envelope_id if native else envelope.envelope_id.hex
-        values += [identity, VERSION, ",".join(envelope.lanes), envelope.n, envelope.payload]
+    for row in rows:
+        identity = row.envelope_id if native else row.envelope_id.hex
+        values += [identity, row.version, row.lanes, row.n, row.payload]
     return values
 
 
@@ -150,7 +179,7 @@ def _last_try(using: str, envelopes: Sequence[Envelope]) -> None:
 
 def _insert_ignoring(connection: BaseDatabaseWrapper, envelopes: Sequence[Envelope]) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(_sql(connection, len(envelopes), ignore=True), _values(connection, envelopes))
+        cursor.execute(_sql(connection, len(envelopes), ignore=True), _values(connection, _rows(envelopes)))
 
 
 def _describe(envelopes: Sequence[Envelope]) -> str:
