@@ -113,7 +113,11 @@ class Worker:
                 wrong = True
             elif not thread.is_alive():
                 logger.error("lane %s has died; the worker ends", thread.runner.alias)
-                troubles.mark_soon(thread.runner.alias, self.using, "its thread died; the worker's log says why")
+                troubles.mark_soon(
+                    thread.runner.alias,
+                    self.using,
+                    "its thread died; the standard error output of the worker has the traceback",
+                )
                 wrong = True
         return wrong
 
@@ -171,19 +175,33 @@ def close_all(runners: Iterable[Runner]) -> None:
     thread.join(SECONDS_TO_CLOSE)
 
 
-_thread: tuple[int, threading.Thread] | None = None
-_thread_lock = threading.Lock()
+#: Database -> the thread of this process that empties its outbox.
+_threads: dict[str, threading.Thread] = {}
+_threads_lock = threading.Lock()
 
 
 def ensure_thread(using: str) -> None:
-    """Start a worker thread in this process, once; again after a fork. For development only."""
-    global _thread
-    with _thread_lock:
-        if _thread is not None and _thread[0] == os.getpid() and _thread[1].is_alive():
-            return
-        from pluginhost.registry import get_registry
+    """Start a worker thread for a database in this process, once; again after a fork. For development only.
 
-        worker = Worker(get_registry().runners, using)
-        thread = threading.Thread(target=worker.run, name="pluginhost-worker", daemon=True)
+    Its plugins are its own: those of the web process may have been in the hands of
+    another thread when this process was forked, and their locks then stay shut.
+    """
+    with _threads_lock:
+        if (thread := _threads.get(using)) is not None and thread.is_alive():
+            return
+        from pluginhost.conf import get_settings
+        from pluginhost.registry import build
+
+        worker = Worker(build(get_settings()).runners, using)
+        thread = _threads[using] = threading.Thread(target=worker.run, name="pluginhost-worker", daemon=True)
         thread.start()
-        _thread = os.getpid(), thread
+
+
+def _begin_anew() -> None:
+    """In a child no other thread goes on, and what one held is never let go."""
+    global _threads_lock
+    _threads_lock = threading.Lock()
+    _threads.clear()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
