@@ -6,6 +6,7 @@ import argparse
 import ast
 import inspect
 import re
+import shlex
 import shutil
 import sys
 import tomllib
@@ -20,6 +21,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.apps import apps
 from django.contrib.auth.models import AnonymousUser, User
+from django.core.management import call_command
 from django.test import RequestFactory
 from django.urls import resolve
 
@@ -29,6 +31,7 @@ from pluginhost.delivery import accounts
 from pluginhost.delivery.worker import drain
 from pluginhost.drafting import Details
 from pluginhost.management.commands.pluginhost import SUBCOMMANDS
+from pluginhost.models import Delivery
 from pluginhost.plugin import LaneOptions
 from pluginhost.registry import load_registry
 from tests import docs_pages
@@ -375,26 +378,59 @@ def test_each_plugin_of_an_example_loads_and_raises_nothing(page, settings, inst
 
 
 @pytest.mark.django_db(transaction=True)
-def test_dead_letters_are_sent_again_as_the_page_says(configure, capsys):
-    configure("outbox", timeseries={"PLUGIN": "recorder"})
+def test_dead_letters_are_treated_as_the_page_says(configure, capsys):
+    lines = "".join(block.text for block in blocks(DOCS / "howto" / "dead-letters.md") if block.language == "sh")
+    commands = [shlex.split(line)[3:] for line in lines.splitlines()]
 
     def refuse(event):
-        raise pluginhost.PermanentError("refused")
+        raise pluginhost.PermanentError(f"HTTP 400: {event.name}")
 
-    Recorder.act["timeseries"] = refuse
-    host.track(None, "refused at first")
+    def lane(name="kissmetrics"):
+        account = accounts.read("default")[name]
+        assert accounts.balances(account)
+        return {outcome: n for outcome, n in account.items() if n}
+
+    def follow(word):
+        """Run the commands of the page up to the next one that is not this one; what they print."""
+        while commands and commands[0][0] == word:
+            call_command("pluginhost", *commands.pop(0))
+        return capsys.readouterr().out
+
+    configure("outbox", kissmetrics={"PLUGIN": "recorder"})
+    Recorder.act["kissmetrics"] = refuse
+    host.track(None, "unknown event")
+    host.track(None, "signed up")
     drain(host.registry.runners, "default")
-    assert accounts.read("default")["timeseries"]["dead"] == 1
-
-    block = next(each for each in loose(DOCS / "howto" / "deploy-the-worker.md") if 'state="dead"' in each.text)
-    exec(block.compiled(), {})
-    assert "refused at first PermanentError: refused" in capsys.readouterr().out
-
+    message_id = Delivery.objects.get(event_name="signed up").message_id
     Recorder.act.clear()
+
+    assert "dead 2" in follow("lanes")
+    assert "PermanentError: HTTP 400: signed up" in follow("dead")
+    assert commands[0][:1] == ["explain"]
+    commands[0][1] = message_id
+    assert "kissmetrics: dead" in follow("explain")
+    follow("replay")
     drain(host.registry.runners, "default")
-    account = accounts.read("default")["timeseries"]
-    assert (account["dead"], account["delivered"]) == (0, 1)
-    assert accounts.balances(account)
+    assert lane() == {"accepted": 2, "delivered": 2}
+
+    Recorder.act["kissmetrics"] = refuse
+    host.track(None, "unknown event")
+    drain(host.registry.runners, "default")
+    follow("discard")
+    assert lane() == {"accepted": 3, "delivered": 2, "discarded": 1}
+
+    assert "is paused" in follow("pause")
+    assert "is resumed" in follow("resume")
+
+    host.track(None, "later")
+    configure("outbox", km={"PLUGIN": "recorder"})
+    follow("rename")
+    assert lane("km") == {"accepted": 4, "delivered": 2, "discarded": 1, "waiting": 1}
+
+    configure("outbox")
+    follow("discard")
+    assert lane("km") == {"accepted": 4, "delivered": 2, "discarded": 2}
+    assert commands == []
 
 
 # --- the pages that a reader follows are followed ---

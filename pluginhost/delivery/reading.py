@@ -38,7 +38,7 @@ class Letter(NamedTuple):
     n: int
     """How many events: 1, or as many as an unreadable payload is said to have."""
     due_at: datetime
-    """Of a dead letter: about when it died."""
+    """Of a dead letter: when it died."""
 
 
 def read(queryset: QuerySet[Delivery]) -> Iterator[Letter]:
@@ -77,6 +77,8 @@ def _letters(row: Delivery, payload: bytes) -> Iterator[Letter]:
 
 
 def _decoded(stored: Stored) -> dict[str, Any] | str:
+    if stored.erased:
+        return stored.problem
     try:
         decoded = msgspec.json.decode(stored.raw)
     except (msgspec.DecodeError, UnicodeDecodeError):

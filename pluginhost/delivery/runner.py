@@ -120,6 +120,13 @@ class Runner:
             with self._watched():
                 return self.plugin.forget(person)
 
+    def explain(self, message_id: str) -> str | None:
+        """Let the plugin say what its receiver has of an event. Raises whatever it raises."""
+        with inside(self.alias):
+            self._prepare()
+            with self._watched():
+                return self.plugin.explain(message_id)
+
     @property
     def is_open(self) -> bool:
         """Whether the plugin has been set up in this process, and not been closed since."""

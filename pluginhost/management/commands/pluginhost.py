@@ -8,8 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from pluginhost.management.subcommands import (
+    audit,
+    dead,
+    discard,
+    explain,
+    forget,
+    lanes,
+    pause,
+    rename,
+    replay,
+    resume,
+    send_test,
+    worker,
+)
 from pluginhost.management.subcommands import list as list_plugins
-from pluginhost.management.subcommands import send_test, worker
 
 if TYPE_CHECKING:
     from argparse import Action
@@ -21,6 +34,16 @@ SUBCOMMANDS: dict[str, ModuleType] = {
     "list": list_plugins,
     "send-test": send_test,
     "worker": worker,
+    "lanes": lanes,
+    "dead": dead,
+    "replay": replay,
+    "discard": discard,
+    "pause": pause,
+    "resume": resume,
+    "rename": rename,
+    "audit": audit,
+    "explain": explain,
+    "forget": forget,
 }
 
 
