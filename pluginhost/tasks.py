@@ -40,7 +40,7 @@ CLEAN_EVERY = 3600.0
 #: time of a task and of so many calls more.
 CALLS_BEFORE_THE_END = 5
 
-_NUDGE: dict[str, Any] = {"ignore_result": True, "expires": EXPIRES, "delivery_mode": "transient"}
+TICK, CLEAN = "pluginhost.tick", "pluginhost.clean"
 
 
 def beat_schedule(period: float = 1.0, databases: Sequence[str] = ("default",)) -> dict[str, dict[str, Any]]:
@@ -52,13 +52,13 @@ def beat_schedule(period: float = 1.0, databases: Sequence[str] = ("default",)) 
     """
     entries: dict[str, dict[str, Any]] = {}
     for using in databases:
-        for task, seconds in ((tick, period), (clean, CLEAN_EVERY)):
-            name = f"{task.name} {using}"
-            entries[name] = {"task": task.name, "schedule": seconds, "kwargs": {"using": using}}
+        # By their names: to touch the tasks would make the app, and so read the settings.
+        for task, seconds in ((TICK, period), (CLEAN, CLEAN_EVERY)):
+            entries[f"{task} {using}"] = {"task": task, "schedule": seconds, "kwargs": {"using": using}}
     return entries
 
 
-@shared_task(name="pluginhost.tick", **_NUDGE)
+@shared_task(name=TICK, ignore_result=True, expires=EXPIRES)
 def tick(using: str = "default") -> None:
     """Take what requests have left in the outbox, and send a task for each lane that has something due."""
     from pluginhost.delivery.nudging import look
@@ -67,7 +67,14 @@ def tick(using: str = "default") -> None:
         _send(runner, using)
 
 
-@shared_task(name="pluginhost.deliver", bind=True, acks_late=True, reject_on_worker_lost=True, **_NUDGE)
+@shared_task(
+    name="pluginhost.deliver",
+    bind=True,
+    acks_late=True,
+    reject_on_worker_lost=True,
+    ignore_result=True,
+    expires=EXPIRES,
+)
 def deliver(self: Task, lane: str, using: str = "default") -> None:
     """Deliver for one lane for a while; if there is more, send a task that goes on."""
     from pluginhost.delivery.nudging import work_off
@@ -83,10 +90,12 @@ def _send(runner: Runner, using: str) -> None:
     from pluginhost.delivery.nudging import SECONDS_TO_WORK
 
     limit = SECONDS_TO_WORK + CALLS_BEFORE_THE_END * runner.plugin.timeout
-    options: dict[str, Any] = {"queue": runner.plugin.lane.QUEUE} if runner.plugin.lane.QUEUE else {}
+    # Both, as a limit of the site's would end a call that may take longer.
+    options: dict[str, Any] = {"time_limit": limit, "soft_time_limit": limit, "delivery_mode": "transient"}
+    if runner.plugin.lane.QUEUE:
+        options["queue"] = runner.plugin.lane.QUEUE
     try:
-        # The soft limit of the site's would end a call that may take longer.
-        deliver.apply_async((runner.alias, using), time_limit=limit, soft_time_limit=limit, **options)
+        deliver.apply_async((runner.alias, using), **options)
     except OperationalError as error:  # the next look sends it
         logger.warning("lane %s: the broker refuses: %s", runner.alias, error)
 
@@ -130,7 +139,7 @@ def ingest(*envelope: Any, **named: Any) -> None:
             return
 
 
-@shared_task(name="pluginhost.clean", ignore_result=True, expires=int(CLEAN_EVERY))
+@shared_task(name=CLEAN, ignore_result=True, expires=int(CLEAN_EVERY))
 def clean(using: str = "default") -> None:
     """Discard what is older than the settings say, and tidy up."""
     from pluginhost.delivery.retention import clean as tidy

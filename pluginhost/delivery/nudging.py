@@ -158,3 +158,9 @@ def let_go() -> None:
     for connection in connections.all(initialized_only=True):
         if not connection.in_atomic_block:
             connection.close()
+
+
+def reset() -> None:
+    """Forget how long this process leaves receivers alone, and what it has told."""
+    _rests.clear()
+    _troubles.clear()
