@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack, contextmanager
+from decimal import Decimal
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from django.db import DatabaseError, Error, connections, models
+from django.db import DatabaseError, Error, IntegrityError, connections, models
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
 logger = logging.getLogger("pluginhost.db")
 
@@ -102,11 +104,123 @@ class _Guard:
         return True
 
 
-def returns_new_rows(connection: BaseDatabaseWrapper) -> bool:
-    """Whether ``INSERT … ON CONFLICT DO NOTHING RETURNING`` says which rows were not there before."""
-    if connection.vendor == "sqlite":  # from 3.35 on
+def counts_new_rows(connection: BaseDatabaseWrapper) -> bool:
+    """Whether ``insert_new`` works here: PostgreSQL, SQLite from 3.35 on, MariaDB and MySQL."""
+    if connection.vendor == "sqlite":
         return connection.features.can_return_rows_from_bulk_insert
-    return connection.vendor == "postgresql"
+    return connection.vendor in ("postgresql", "mysql")
+
+
+def insert_new(
+    model: type[models.Model],
+    fields: Sequence[models.Field[Any, Any]],
+    rows: Sequence[Sequence[Any]],
+    *,
+    key: Sequence[str],
+    using: str,
+) -> set[Any]:
+    """Insert the rows that are not there yet, in one statement, and say which they were. Belongs into a transaction.
+
+    ``rows`` are values as the driver takes them, in the order of ``fields``. ``key`` are the
+    columns of a unique constraint; the rows differ in the last of them, whose Python values are
+    returned. Exact for workers that insert the same rows at once: the second waits for the first
+    one's transaction, and inserts a row only if that was rolled back.
+    """
+    connection = connections[using]
+    if connection.vendor == "mysql":
+        return _insert_missing(connection, model, fields, rows, key)
+    quote = connection.ops.quote_name
+    one = f"({', '.join(['%s'] * len(fields))})"
+    sql = (
+        f"INSERT INTO {quote(model._meta.db_table)} ({', '.join(quote(str(field.column)) for field in fields)}) "  # noqa: S608
+        f"VALUES {', '.join([one] * len(rows))} "
+        f"ON CONFLICT ({', '.join(map(quote, key))}) DO NOTHING RETURNING {quote(key[-1])}"
+    )
+    last = next(field for field in fields if field.column == key[-1])
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [value for row in rows for value in row])
+        return {last.to_python(value) for (value,) in cursor.fetchall()}
+
+
+#: MySQL's error for a row whose key is there (ER_DUP_ENTRY).
+DUPLICATE = 1062
+
+
+def _insert_missing(
+    connection: BaseDatabaseWrapper,
+    model: type[models.Model],
+    fields: Sequence[models.Field[Any, Any]],
+    rows: Sequence[Sequence[Any]],
+    key: Sequence[str],
+) -> set[Any]:
+    """The same where an INSERT passes over rows that are there only together with every other error.
+
+    ``INSERT IGNORE`` would cut off what is too long, and store it. So look first, with a lock:
+    that reads what is committed, at every isolation level. What another worker inserts after
+    the look makes the INSERT wait, and fail as a whole; then look again, at one more row at least.
+    """
+    quote = connection.ops.quote_name
+    table = quote(model._meta.db_table)
+    places = [[field.column for field in fields].index(name) for name in key]
+    last = fields[places[-1]]
+    left = {last.to_python(row[places[-1]]): row for row in rows}
+    same = [rows[0][place] for place in places[:-1]]
+    conditions = "".join(f"{quote(name)} = %s AND " for name in key[:-1])
+    columns = ", ".join(quote(str(field.column)) for field in fields)
+    one = f"({', '.join(['%s'] * len(fields))})"
+    failed: IntegrityError | None = None
+    with connection.cursor() as cursor:
+        while left:
+            cursor.execute(
+                f"SELECT {quote(key[-1])} FROM {table} WHERE {conditions}"  # noqa: S608
+                f"{quote(key[-1])} IN ({', '.join(['%s'] * len(left))}) LOCK IN SHARE MODE",
+                same + [row[places[-1]] for row in left.values()],
+            )
+            there = {last.to_python(value) for (value,) in cursor.fetchall()} & left.keys()
+            if failed and not there:  # another constraint, or texts that only the database takes for equal
+                raise failed
+            left = {value: row for value, row in left.items() if value not in there}
+            if not left:
+                break
+            try:
+                cursor.execute(
+                    f"INSERT INTO {table} ({columns}) VALUES {', '.join([one] * len(left))}",  # noqa: S608
+                    [value for row in left.values() for value in row],
+                )
+                break
+            except IntegrityError as error:
+                if error.args[0] != DUPLICATE:
+                    raise
+                failed = error
+    return set(left)
+
+
+def first_keys(queryset: models.QuerySet[Any], number: int) -> Any:
+    """The primary keys of the first rows, for ``pk__in``: a subquery where the database takes one with a LIMIT."""
+    keys = queryset.values_list("pk", flat=True)[:number]
+    return keys if connections[queryset.db].features.allow_sliced_subqueries_with_in else list(keys)
+
+
+def compare_exactly(schema_editor: BaseDatabaseSchemaEditor, model: type[models.Model], *names: str) -> None:
+    """In a migration: on MySQL and MariaDB, give text columns a collation that takes only equal texts for equal.
+
+    Their usual ones take ``a``, ``A``, ``á`` and ``a`` with a space behind it for the same. Other databases don't.
+    """
+    connection: Any = schema_editor.connection
+    if connection.vendor != "mysql":
+        return
+    if connection.mysql_is_mariadb:
+        collation = "utf8mb4_nopad_bin"
+    else:
+        collation = "utf8mb4_0900_bin" if connection.mysql_version >= (8, 0, 17) else "utf8mb4_bin"
+    changes = []
+    for name in names:
+        field: Any = model._meta.get_field(name)
+        column = f"{connection.ops.quote_name(field.column)} {field.db_type(connection)}"
+        changes.append(
+            f"MODIFY {column} CHARACTER SET utf8mb4 COLLATE {collation} {'NULL' if field.null else 'NOT NULL'}"
+        )
+    schema_editor.execute(f"ALTER TABLE {connection.ops.quote_name(model._meta.db_table)} {', '.join(changes)}")
 
 
 def take_write_lock(connection: BaseDatabaseWrapper, model: type[models.Model]) -> None:
@@ -144,10 +258,16 @@ def add_up(
     """
     connection = connections[using]
     fields = [field for field in model._meta.concrete_fields if _is_written(field)]
-    ordered = sorted(rows, key=lambda row: [str(row[name]) for name in key])
+    ordered = sorted(rows, key=lambda row: [_rank(row[name]) for name in key])
     size = max(1, (connection.features.max_query_params or 30_000) // len(fields))
     for start in range(0, len(ordered), size):
         _upsert(connection, model, fields, ordered[start : start + size], key, add)
+
+
+def _rank(value: Any) -> tuple[bool, Any]:
+    """Numbers in the order of numbers: an index has them so, and InnoDB locks what is before a row, too."""
+    is_number = isinstance(value, (int, float, Decimal))
+    return (is_number, value if is_number else str(value))
 
 
 def _is_written(field: models.Field[Any, Any]) -> bool:

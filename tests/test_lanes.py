@@ -21,6 +21,11 @@ from tests.steps import account, make_due, raising, run, seen, track
 pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 
 
+@pytest.fixture
+def database(any_database):
+    return any_database
+
+
 def test_a_lane_keeps_the_order_of_acceptance(database, configure):
     configure("outbox", recorder={}, folder={})
     names = [f"event {number}" for number in range(25)]

@@ -17,6 +17,11 @@ from tests.steps import outbox_renamed
 pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 
 
+@pytest.fixture
+def database(any_database):
+    return any_database
+
+
 def delivered(database: str) -> list[str]:
     drain(host.registry.runners, database)
     return [event.name for event in Recorder.seen.get("recorder", [])]
@@ -218,12 +223,16 @@ def test_a_stale_connection_is_replaced_and_the_event_arrives_once(database, con
     if database == "default":
         pytest.skip("SQLite has no connections that go stale")
 
-    with connections["postgres"].cursor() as cursor:
-        cursor.execute("SELECT pg_backend_pid()")
-        pid = cursor.fetchone()[0]
-    other = connections["postgres"].copy()
+    whoami, kill = {
+        "postgres": ("SELECT pg_backend_pid()", "SELECT pg_terminate_backend(%s, 5000)"),
+        "mariadb": ("SELECT CONNECTION_ID()", "KILL %s"),
+    }[database]
+    with connections[database].cursor() as cursor:
+        cursor.execute(whoami)
+        number = cursor.fetchone()[0]
+    other = connections[database].copy()
     with other.cursor() as cursor:
-        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+        cursor.execute(kill, [number])
     other.close()
     assert host.track(None, "second") is not None
 

@@ -16,6 +16,12 @@ from tests.steps import account, given, make_due, raising, rounds, seconds_until
 pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 both_hooks = pytest.mark.parametrize("lane", ["recorder", "folder"])
 
+
+@pytest.fixture
+def database(any_database):
+    return any_database
+
+
 #: More than the kills that find the one event, and the kills that bury it.
 MANY_KILLS = 12
 

@@ -17,6 +17,11 @@ from tests.steps import account, make_due, raising, run, seen, track
 pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 
 
+@pytest.fixture
+def database(any_database):
+    return any_database
+
+
 @pytest.mark.parametrize("lane", ["recorder", "folder"])
 def test_a_retryable_error_defers_the_rest_and_it_arrives_later(database, configure, lane):
     configure("outbox", **{lane: {"RETRY_DELAY": 60}})

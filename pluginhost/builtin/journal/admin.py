@@ -26,6 +26,7 @@ from django.utils.translation import gettext_lazy as _
 from pluginhost import ConfigurationError
 from pluginhost.builtin.journal.models import Entry, EntryQuerySet
 from pluginhost.builtin.journal.plugin import Journal
+from pluginhost.db import first_keys
 from pluginhost.registry import load_registry
 
 if TYPE_CHECKING:
@@ -85,8 +86,13 @@ class NameFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         entries = model_admin.get_queryset(request).order_by()
-        late = entries.filter(type=Entry.Type.TRACK).order_by("-timestamp").values("pk")[:NAMES_AMONG]
-        frequent = entries.filter(pk__in=late).values("name").annotate(n=Count("pk")).order_by("-n", "name")[:NAMES]
+        late = entries.filter(type=Entry.Type.TRACK).order_by("-timestamp")
+        frequent = (
+            entries.filter(pk__in=first_keys(late, NAMES_AMONG))
+            .values("name")
+            .annotate(n=Count("pk"))
+            .order_by("-n", "name")[:NAMES]
+        )
         chosen = self.value()
         names = {row["name"] for row in frequent} | ({chosen} if chosen else set())
         return [(name, name) for name in sorted(names)]

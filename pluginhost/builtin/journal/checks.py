@@ -9,7 +9,7 @@ from django.db import connections, router
 
 from pluginhost.builtin.journal.models import Entry
 from pluginhost.builtin.journal.plugin import Journal
-from pluginhost.db import returns_new_rows
+from pluginhost.db import counts_new_rows
 from pluginhost.registry import load_registry
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ def check_alias(plugin: Journal) -> list[checks.CheckMessage]:
 
 
 def _engine(plugin: Journal) -> Iterator[checks.CheckMessage]:
-    if not returns_new_rows(connections[plugin.database]):
+    if not counts_new_rows(connections[plugin.database]):
         yield checks.Error(
-            f"plugin {plugin.alias}: the database {plugin.database!r} lacks INSERT … ON CONFLICT … RETURNING.",
-            hint="Keep the journal in PostgreSQL, or in SQLite 3.35 or newer.",
+            f"plugin {plugin.alias}: the database {plugin.database!r} can't say which rows of an INSERT are new.",
+            hint="Keep the journal in PostgreSQL, MariaDB, MySQL, or SQLite 3.35 or newer.",
             id="pluginhost.E021",
         )
 

@@ -9,14 +9,15 @@ the events alone, not of the order in which they arrive.
 
 from __future__ import annotations
 
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from django.db import connections, transaction
+from django.db import Error, OperationalError, connections, transaction
 from django.db.models import Exists, F, OuterRef, Subquery
 from django.db.models.functions import Coalesce, Greatest
 
 from pluginhost.builtin.journal.models import Browser, Entry
-from pluginhost.db import take_write_lock
+from pluginhost.db import first_keys, take_write_lock
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -30,6 +31,8 @@ JOINED_AT_ONCE = 5000
 IDS = 400
 #: The key of the advisory lock that workers take in turn on PostgreSQL: "journal" in ASCII.
 LOCK = int.from_bytes(b"journal")
+#: How long a worker waits for its turn on MySQL and MariaDB.
+SECONDS = 10
 
 
 def see(browser: Browser, user_id: str, at: dt.datetime) -> bool:
@@ -97,7 +100,7 @@ def join(entries: Sequence[Entry], using: str) -> bool:
 
 def catch_up(using: str) -> bool:
     """Join and part some of what was too much at once. Whether there may be more."""
-    with transaction.atomic(using):
+    with turn(using), transaction.atomic(using):
         take_write_lock(connections[using], Browser)
         take_turn(using)
         ids = list(Browser.objects.using(using).filter(behind=True).values_list("anonymous_id", flat=True)[:IDS])
@@ -116,6 +119,26 @@ def take_turn(using: str) -> None:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
 
 
+@contextmanager
+def turn(using: str) -> Iterator[None]:
+    """The same for MySQL and MariaDB, whose locks with a name end with no transaction: goes around it."""
+    connection = connections[using]
+    if connection.vendor != "mysql":
+        yield
+        return
+    name = "SHA1(CONCAT('pluginhost.journal.', DATABASE()))"  # names are the server's, and have 64 characters
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT GET_LOCK({name}, %s)", [SECONDS])
+        if cursor.fetchone() != (1,):
+            raise OperationalError(f"another worker joined for {SECONDS} s")
+    try:
+        yield
+    finally:
+        # A connection that is lost has lost the lock as well, and says so itself.
+        with suppress(Error), connection.cursor() as cursor:
+            cursor.execute(f"SELECT RELEASE_LOCK({name})")
+
+
 def _pieces(ids: Collection[str]) -> Iterator[list[str]]:
     ordered = sorted(ids)
     for start in range(0, len(ordered), IDS):
@@ -127,10 +150,11 @@ def _browsers(ids: Collection[str], using: str) -> QuerySet[Browser]:
 
 
 def _save(browsers: Collection[Browser], using: str) -> None:
+    names_target = connections[using].features.supports_update_conflicts_with_target
     Browser.objects.using(using).bulk_create(
         browsers,
         update_conflicts=True,
-        unique_fields=["anonymous_id"],
+        unique_fields=["anonymous_id"] if names_target else None,
         update_fields=["user_id", "first", "until", "other"],
     )
 
@@ -164,8 +188,10 @@ def _join(ids: Collection[str], using: str) -> bool:
     browser = Browser.objects.filter(anonymous_id=OuterRef("anonymous_id"))
     gets_it = browser.exclude(user_id="").filter(until__gte=OuterRef("timestamp"))
     entries = Entry.objects.using(using).order_by()
-    some = entries.filter(Exists(gets_it), anonymous_id__in=ids, user_id="").values("pk")[:JOINED_AT_ONCE]
-    n = entries.filter(pk__in=some).update(user_id=Subquery(browser.values("user_id")[:1]), joined=True)
+    some = entries.filter(Exists(gets_it), anonymous_id__in=ids, user_id="")
+    n = entries.filter(pk__in=first_keys(some, JOINED_AT_ONCE)).update(
+        user_id=Subquery(browser.values("user_id")[:1]), joined=True
+    )
     return n < JOINED_AT_ONCE
 
 
@@ -173,5 +199,6 @@ def _part(ids: Collection[str], using: str) -> bool:
     browser = Browser.objects.filter(anonymous_id=OuterRef("anonymous_id"))
     still_gets_it = browser.filter(user_id=OuterRef("user_id"), until__gte=OuterRef("timestamp"))
     entries = Entry.objects.using(using).order_by()
-    some = entries.filter(~Exists(still_gets_it), anonymous_id__in=ids, joined=True).values("pk")[:JOINED_AT_ONCE]
-    return entries.filter(pk__in=some).update(user_id="", joined=False) < JOINED_AT_ONCE
+    some = entries.filter(~Exists(still_gets_it), anonymous_id__in=ids, joined=True)
+    n = entries.filter(pk__in=first_keys(some, JOINED_AT_ONCE)).update(user_id="", joined=False)
+    return n < JOINED_AT_ONCE

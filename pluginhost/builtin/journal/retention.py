@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from django.db import connections, transaction
 from django.utils import timezone
 
-from pluginhost.builtin.journal.joining import take_turn
+from pluginhost.builtin.journal.joining import take_turn, turn
 from pluginhost.builtin.journal.models import Browser, Entry
-from pluginhost.db import take_write_lock
+from pluginhost.db import first_keys, take_write_lock
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -26,8 +26,8 @@ def prune(days: int, using: str) -> bool:
     old = timezone.now() - timedelta(days=days)
     entries = Entry.objects.using(using)
     with transaction.atomic(using):
-        some = entries.filter(timestamp__lt=old).order_by("timestamp").select_for_update(skip_locked=True).values("pk")
-        deleted, _by_model = entries.filter(pk__in=some[:PRUNED_AT_ONCE]).delete()
+        some = entries.filter(timestamp__lt=old).order_by("timestamp").select_for_update(skip_locked=True)
+        deleted, _by_model = entries.filter(pk__in=first_keys(some, PRUNED_AT_ONCE)).delete()
     return max(deleted, _forget(old, using)) == PRUNED_AT_ONCE
 
 
@@ -37,11 +37,11 @@ def _forget(old: datetime, using: str) -> int:
     Otherwise what came after that user's last event could go to the next one.
     """
     browsers = Browser.objects.using(using).order_by("until")
-    with transaction.atomic(using):
+    with turn(using), transaction.atomic(using):
         take_write_lock(connections[using], Browser)
         take_turn(using)
         known = browsers.filter(until__lt=old, behind=False).exclude(user_id="")
-        forgotten = browsers.filter(pk__in=known.values("pk")[:PRUNED_AT_ONCE]).update(user_id="", until=timezone.now())
+        forgotten = browsers.filter(pk__in=first_keys(known, PRUNED_AT_ONCE)).update(user_id="", until=timezone.now())
         unusable = browsers.filter(until__lt=timezone.now() - timedelta(days=COOKIE_DAYS), user_id="")
-        deleted, _by_model = browsers.filter(pk__in=unusable.values("pk")[:PRUNED_AT_ONCE]).delete()
+        deleted, _by_model = browsers.filter(pk__in=first_keys(unusable, PRUNED_AT_ONCE)).delete()
     return max(forgotten, deleted)

@@ -8,10 +8,10 @@ from django.db import DataError, IntegrityError, connections, transaction
 
 from pluginhost import PermanentError
 from pluginhost.builtin.journal.entries import entry_of
-from pluginhost.builtin.journal.joining import join
+from pluginhost.builtin.journal.joining import join, turn
 from pluginhost.builtin.journal.models import Entry
 from pluginhost.builtin.journal.plugin import first_line
-from pluginhost.db import take_write_lock
+from pluginhost.db import insert_new, take_write_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,7 +37,7 @@ def store(events: Iterable[Event], using: str) -> tuple[dict[str, Exception], bo
             entries[event.message_id] = entry_of(event)
         except PermanentError as error:
             failures[event.message_id] = error
-    with transaction.atomic(using):
+    with turn(using), transaction.atomic(using):
         take_write_lock(connections[using], Entry)
         new, refused = insert(list(entries.values()), using)
         done = join(new, using)
@@ -82,17 +82,8 @@ def _insert(entries: Sequence[Entry], using: str) -> set[UUID]:
     SQLite it passes over rows that break any constraint.
     """
     connection = connections[using]
-    quote = connection.ops.quote_name
     fields = [field for field in Entry._meta.concrete_fields if not (field.primary_key or field.has_db_default())]
-    key = Entry._meta.get_field("message_id")
-    row = f"({', '.join(['%s'] * len(fields))})"
-    sql = (
-        f"INSERT INTO {quote(Entry._meta.db_table)} ({', '.join(quote(str(field.column)) for field in fields)}) "  # noqa: S608
-        f"VALUES {', '.join([row] * len(entries))} ON CONFLICT (message_id) DO NOTHING RETURNING message_id"
-    )
-    values = [
-        field.get_db_prep_save(getattr(entry, field.attname), connection) for entry in entries for field in fields
+    rows = [
+        [field.get_db_prep_save(getattr(entry, field.attname), connection) for field in fields] for entry in entries
     ]
-    with connection.cursor() as cursor:
-        cursor.execute(sql, values)
-        return {key.to_python(message_id) for (message_id,) in cursor.fetchall()}
+    return insert_new(Entry, fields, rows, key=("message_id",), using=using)

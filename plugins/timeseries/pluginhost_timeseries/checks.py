@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.core import checks
 from django.db import connections, models, router
 
-from pluginhost.db import returns_new_rows
+from pluginhost.db import counts_new_rows
 from pluginhost.registry import load_registry
 from pluginhost_timeseries.counters import counter_fields
 from pluginhost_timeseries.plugin import TimeSeries
@@ -94,10 +94,10 @@ def check_alias(plugin: TimeSeries) -> list[checks.CheckMessage]:
 
 
 def _engine(plugin: TimeSeries) -> Iterator[checks.CheckMessage]:
-    if not returns_new_rows(connections[plugin.database]):
+    if not counts_new_rows(connections[plugin.database]):
         yield checks.Error(
-            f"plugin {plugin.alias}: the database {plugin.database!r} lacks INSERT … ON CONFLICT … RETURNING.",
-            hint="Count in PostgreSQL, or in SQLite 3.35 or newer.",
+            f"plugin {plugin.alias}: the database {plugin.database!r} can't say which rows of an INSERT are new.",
+            hint="Count in PostgreSQL, MariaDB, MySQL, or SQLite 3.35 or newer.",
             id="pluginhost_timeseries.E002",
         )
 

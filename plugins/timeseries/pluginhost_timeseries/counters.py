@@ -26,7 +26,7 @@ def counter_fields(model: type[models.Model]) -> dict[str, Counter]:
 
 
 def limit(field: Counter) -> Amount:
-    """The largest number that the column holds on PostgreSQL; the same is taken for SQLite, which knows no limit."""
+    """The largest number that the column holds on PostgreSQL; other databases, which hold more, get no more."""
     if isinstance(field, models.IntegerField):
         ranges = BaseDatabaseOperations.integer_field_ranges
         return ranges.get(field.get_internal_type(), ranges["BigIntegerField"])[1]

@@ -18,6 +18,8 @@ from pluginhost_timeseries.models import LedgerEntry
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from django.db import models
+
     from pluginhost_timeseries.models import EventCount, TrackableData
     from pluginhost_timeseries.plan import Plan, Share
 
@@ -76,9 +78,20 @@ def _write(model: Model, sums: Sums, using: str) -> None:
     add_up(model, rows, key=model.counted_by, add=list(fields), using=using)
     for key, row in sums.items():
         if subtracted := {name: F(name) + added for name, added in row.items() if added < 0}:
-            model._base_manager.using(using).filter(**_key(model, key)).update(**subtracted)
-    if connections[using].vendor == "sqlite":
+            _row(model, key, using).update(**subtracted)
+    if connections[using].vendor != "postgresql":
         _refuse_outgrown(model, list(fields), list(sums), using)
+
+
+def _row(model: Model, key: tuple[Any, ...], using: str) -> models.QuerySet[Any]:
+    """The row of this key, which is ours, found in a way that locks no other.
+
+    MySQL and MariaDB may look for it in an index that others share, and lock what they pass: ask by primary key.
+    """
+    row = model._base_manager.using(using).filter(**_key(model, key))
+    if connections[using].vendor != "mysql":
+        return row
+    return model._base_manager.using(using).filter(pk=row.values_list("pk", flat=True).get())
 
 
 def _key(model: Model, key: tuple[Any, ...]) -> dict[str, Any]:
@@ -88,8 +101,8 @@ def _key(model: Model, key: tuple[Any, ...]) -> dict[str, Any]:
 def _refuse_outgrown(model: Model, names: list[str], keys: list[tuple[Any, ...]], using: str) -> None:
     """Raise ``PermanentError`` if a sum has outgrown its column.
 
-    SQLite knows no limit below 64 bits, and goes on with a float beyond them; other
-    databases refuse.
+    SQLite knows no limit below 64 bits, and goes on with a float beyond them. MySQL and
+    MariaDB have twice the range for positive integers.
     """
     fields = counter_fields(model)
     outgrown = Q()

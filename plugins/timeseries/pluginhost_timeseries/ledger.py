@@ -5,14 +5,17 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from django.db import connections, transaction
+from django.db import transaction
 from django.db.models.functions import Now
 
+from pluginhost.db import first_keys, insert_new
 from pluginhost_timeseries.models import LedgerEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+#: The columns of its unique constraint.
+KEY = ("alias", "message_id")
 #: Rows of one INSERT: SQLite takes 999 parameters.
 ROWS = 400
 #: Entries that one call of ``prune`` deletes, at most. More than the events of a batch, so that pruning keeps up.
@@ -34,22 +37,14 @@ def enter(alias: str, message_ids: Iterable[str], using: str) -> set[str]:
 
 
 def _insert(alias: str, message_ids: list[str], using: str) -> set[str]:
-    connection = connections[using]
-    table = connection.ops.quote_name(LedgerEntry._meta.db_table)
-    rows = ", ".join(["(%s, %s)"] * len(message_ids))
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO {table} (alias, message_id) VALUES {rows} "  # noqa: S608 - the table's own name
-            "ON CONFLICT (alias, message_id) DO NOTHING RETURNING message_id",
-            [text for message_id in message_ids for text in (alias, message_id)],
-        )
-        return {message_id for (message_id,) in cursor.fetchall()}
+    fields = [field for field in LedgerEntry._meta.concrete_fields if field.name in KEY]
+    return insert_new(LedgerEntry, fields, [(alias, each) for each in message_ids], key=KEY, using=using)
 
 
 def prune(days: int, using: str) -> bool:
     """Delete some entries older than ``days``. Whether there may be more of them."""
     old = LedgerEntry.objects.using(using).filter(created__lt=Now() - timedelta(days=days)).order_by("created")
     with transaction.atomic(using):
-        some = old.select_for_update(skip_locked=True).values("pk")[:PRUNED_AT_ONCE]
+        some = first_keys(old.select_for_update(skip_locked=True), PRUNED_AT_ONCE)
         deleted, _by_model = LedgerEntry.objects.using(using).filter(pk__in=some).delete()
     return deleted == PRUNED_AT_ONCE

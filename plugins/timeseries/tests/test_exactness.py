@@ -28,6 +28,12 @@ pytestmark = [
     pytest.mark.usefixtures("registered"),
 ]
 
+
+@pytest.fixture
+def database(any_database: str) -> str:
+    return any_database
+
+
 NAMES = ["product viewed", "click_throughs", "signed up"]
 KINDS = st.tuples(st.sampled_from(NAMES), st.integers(0, 2), st.integers(0, 50))
 
@@ -87,6 +93,15 @@ def test_an_event_twice_in_one_batch_counts_once() -> None:
     count(twice, event("signed up"), twice)
     row = EventCount.objects.get()
     assert (row.count, row.total) == (2, 3)
+
+
+def test_names_are_the_same_only_if_every_character_is(database: str) -> None:
+    """Whatever the database's collation takes for equal."""
+    names = ["signed up", "Signed up", "sign\u00e9d up", "signed up "]
+    for name in names:
+        count(event(name))
+    count(*[event(name) for name in names])
+    assert dict(EventCount.objects.values_list("name", "count")) == dict.fromkeys(names, 2)
 
 
 def run_in_threads(*jobs: Callable[[], None]) -> None:

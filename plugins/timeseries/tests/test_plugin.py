@@ -71,7 +71,7 @@ def test_an_unknown_database_is_an_error() -> None:
 def test_a_database_that_cannot_return_what_it_inserted_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     from django.db import connections
 
-    monkeypatch.setattr(connections["default"], "vendor", "mysql")
+    monkeypatch.setattr(connections["default"], "vendor", "oracle")
     assert ids(plugin(DATABASE="default").check()) == ["E002"]
 
 
