@@ -6,7 +6,7 @@ import json
 import os
 
 from celery import Celery
-from celery.signals import worker_ready
+from celery.signals import worker_init, worker_ready
 
 from pluginhost import host
 from pluginhost.tasks import beat_schedule
@@ -25,6 +25,18 @@ app.autodiscover_tasks()
 def order(number: int) -> None:
     """A task of the site's own that tracks."""
     host.track(None, "ordered", {"number": number})
+    with host.batch():
+        host.track(None, "packed", {"number": number})
+        host.track(None, "sent", {"number": number})
+
+
+@worker_init.connect
+def hurry(**_: object) -> None:
+    from pluginhost.delivery import lane_thread
+
+    if grace := os.environ.get("PLUGINHOST_TEST_GRACE"):
+        lane_thread.GRACE = float(grace)
+        lane_thread.POLL_LAST = 0.1
 
 
 @worker_ready.connect

@@ -28,6 +28,8 @@ class Site:
 
     def __init__(self, database: str, broker: str, **conf: Any) -> None:
         self.database = database
+        self.environment: dict[str, str] = {}
+        """More of it, for the processes."""
         self.conf = {"broker_url": broker, "task_default_queue": f"test-{uuid.uuid4().hex[:12]}", **conf}
         self.app = Celery("tests", set_as_current=False)
         self.app.conf.update(self.conf)
@@ -88,7 +90,11 @@ class Process:
         with self.path.open("wb") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "celery", "-A", "tests.celery.app", "--skip-checks", *arguments],
-                env={**environment(site.database), "PLUGINHOST_TEST_CELERY": json.dumps(site.conf)},
+                env={
+                    **environment(site.database),
+                    "PLUGINHOST_TEST_CELERY": json.dumps(site.conf),
+                    **site.environment,
+                },
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
