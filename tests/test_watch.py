@@ -9,13 +9,19 @@ from contextlib import contextmanager
 
 import pytest
 from django.db import connections
+from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
 
-from pluginhost import RetryableError, host
+from pluginhost import RetryableError, host, signals
 from pluginhost.delivery import lane_thread as module
+from pluginhost.delivery import pausing, troubles
+from pluginhost.delivery.intake import take
+from pluginhost.delivery.work import step
 from pluginhost.delivery.worker import LaneThread, Worker, drain
+from pluginhost.models import Lane
 from tests.processes import nothing_waits, wait_until
 from tests.samples import Folder, Recorder
-from tests.steps import account, make_due, raising, seen, track
+from tests.steps import account, given, make_due, raising, run, seen, track
 
 pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 #: Seconds that everything here may take.
@@ -25,8 +31,8 @@ SOON = 15
 class Working:
     """A worker in a thread of this process."""
 
-    def __init__(self, seconds_to_stop: float) -> None:
-        self.worker = Worker(host.registry.runners, "default")
+    def __init__(self, seconds_to_stop: float, database: str) -> None:
+        self.worker = Worker(host.registry.runners, database)
         self.status: int | None = None
         self._seconds = seconds_to_stop
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -47,8 +53,8 @@ class Working:
 
 
 @contextmanager
-def working(seconds_to_stop: float = 5.0):
-    running = Working(seconds_to_stop)
+def working(seconds_to_stop: float = 5.0, database: str = "default"):
+    running = Working(seconds_to_stop, database)
     try:
         yield running
     finally:
@@ -59,7 +65,8 @@ def working(seconds_to_stop: float = 5.0):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    """A worker that looks more often, and sooner takes a call to hang."""
+    """A worker that looks more often, sooner takes a call to hang, and has told nothing yet."""
+    troubles.reset()
     monkeypatch.setattr(module, "GRACE", 0.5)
     monkeypatch.setattr(module, "POLL_LAST", 0.1)
 
@@ -151,6 +158,84 @@ def test_a_setup_that_hangs_ends_the_worker(configure, caplog, monkeypatch, stuc
     assert seen("recorder") == ["a"]
 
 
+def test_a_hook_that_hangs_marks_its_lane_and_lets_the_others_finish(database, configure, caplog, stuck):
+    """The lane is marked, its lease lapses, the others finish their batches, and the next worker has it all."""
+    configure("outbox", recorder={"TIMEOUT": 1}, folder={}, other={"PLUGIN": "folder", "TIMEOUT": 60})
+    ids, going_on = [], threading.Event()
+
+    def hang(event) -> None:
+        ids.append(event.message_id)
+        stuck.wait(SOON)
+
+    def finish_late(batch) -> None:
+        going_on.set()
+        wait_until(lambda: "hangs" in caplog.text, SOON)
+        time.sleep(0.3)
+
+    Recorder.act["recorder"], Recorder.act["other"] = hang, finish_late
+    track("a", "b")
+    told: list[dict] = []
+
+    def receiver(**details) -> None:
+        told.append(details)
+
+    signals.lane_troubled.connect(receiver)
+    try:
+        with working(database=database) as running, released(stuck):
+            assert going_on.wait(SOON)
+            assert running.ended() == 70
+            assert seen("folder") == seen("other") == ["a", "b"]
+            row = Lane.objects.get()
+    finally:
+        signals.lane_troubled.disconnect(receiver)
+
+    said = f"no answer after 2 s; in hand: {ids[0]}"
+    assert f"the hook of recorder hangs; the worker ends: {said}\n" in caplog.text
+    assert (row.name, row.trouble) == ("recorder", f"the hook hung: {said}")
+    assert row.trouble_at is not None
+    assert [(each["lane"], each["trouble"], each["using"]) for each in told] == [("recorder", row.trouble, database)]
+    for lane in ("folder", "other"):
+        assert account(database, lane) == {"accepted": 2, "delivered": 2}
+    # The thread that hung came back, but only its worker's end ended the claim: as after a kill.
+    Recorder.act.clear()
+    troubles.reset()
+    drain(host.registry.runners, database)
+    make_due()
+    drain(host.registry.runners, database)
+    assert account(database, "recorder") == {"accepted": 2, "delivered": 2}
+    assert not Lane.objects.exists(), "the lane works again"
+
+
+def test_of_a_large_batch_some_are_named(configure, caplog, stuck):
+    configure("outbox", folder={"TIMEOUT": 0.3})
+    batches = []
+
+    def hang(batch) -> None:
+        batches.append([event.message_id for event in batch])
+        stuck.wait(SOON)
+
+    Recorder.act["folder"] = hang
+    track(*["x"] * 25)
+    with working() as running, released(stuck):
+        assert running.ended() == 70
+    [ids] = batches
+    assert f"in hand: {', '.join(ids[:10])} and 15 more" in caplog.text
+
+
+def test_a_database_that_refuses_the_mark_does_not_keep_the_worker(configure, caplog, monkeypatch, stuck):
+    def refuse(*arguments, **options):
+        stuck.wait(SOON)
+
+    monkeypatch.setattr(troubles, "SECONDS_TO_MARK", 0.2)
+    monkeypatch.setattr(troubles, "mark", refuse)
+    configure("outbox", folder={"TIMEOUT": 0.3})
+    Recorder.act["folder"] = lambda batch: stuck.wait(SOON)
+    track("a")
+    with working() as running, released(stuck):
+        assert running.ended() == 70
+        assert not stuck.is_set()
+
+
 class Died(BaseException):
     pass
 
@@ -168,6 +253,7 @@ def test_a_lane_that_dies_ends_the_worker(configure, caplog, monkeypatch):
 
     errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert any("folder" in error and "died" in error for error in errors), errors
+    assert "its thread died" in Lane.objects.get(name="folder").trouble
 
 
 # --- how it ends ---
@@ -205,6 +291,87 @@ def test_a_lane_that_does_not_end_in_time_is_not_closed_under_its_hook(configure
         assert closed == ["recorder"]
 
     assert "did not end in time: folder" in caplog.text
+
+
+# --- a worker that others took for dead ---
+
+
+@pytest.mark.parametrize("lane", ["recorder", "folder"])
+def test_a_lease_that_lapses_while_the_hook_runs(database, configure, caplog, lane):
+    """Whoever had it first finishes nothing and says so once; where ids are recognised, the effect is one."""
+    configure("outbox", **{lane: {}})
+    effects: set[str] = set()
+    calls = []
+
+    def take_over() -> None:
+        try:
+            step(runner, database)
+        finally:
+            connections.close_all()
+
+    def overtaken(argument) -> None:
+        """While the first call runs, its lease lapses and another worker delivers everything."""
+        calls.append(True)
+        if len(calls) == 1:
+            make_due()
+            other = threading.Thread(target=take_over)
+            other.start()
+            other.join(SOON)
+        effects.update(event.message_id for event in given(argument))  # the receiver recognises what it has seen
+
+    Recorder.act[lane] = overtaken
+    track("a", "b")
+    take(database)
+    runner = host.registry.runners[lane]
+    step(runner, database)
+
+    assert sorted(seen(lane)) == ["a", "a", "b", "b"]
+    assert len(effects) == 2
+    assert account(database, lane) == {"accepted": 2, "delivered": 2}
+    assert [record.getMessage() for record in caplog.records] == [
+        f"plugin {lane}: the lease ran out, and others have taken over"
+    ]
+
+
+# --- troubles ---
+
+
+def test_a_trouble_is_cleared_once_and_not_asked_for_at_each_batch(database, configure):
+    configure("outbox", folder={})
+    Lane.objects.create(name="folder", trouble="the hook hung", trouble_at=Now())
+    Lane.objects.create(name="other", trouble="the hook hung", trouble_at=Now())
+    track("a")
+    drain(host.registry.runners, database)
+    assert list(Lane.objects.values_list("name", flat=True)) == ["other"]
+
+    track("b")
+    take(database)
+    with CaptureQueriesContext(connections[database]) as queries:
+        run(database, "folder")
+    assert not [query for query in queries if "trouble" in query["sql"]]
+
+
+def test_a_lane_that_is_paused_keeps_its_pause(database, configure):
+    configure("outbox", folder={})
+    Lane.objects.create(name="folder", trouble="the hook hung", trouble_at=Now(), paused_because="why not")
+    troubles.works("folder", database)
+    assert not Lane.objects.exists()
+
+    pausing.pause("folder", database, "a quota")
+    troubles.mark("folder", database, "the hook hung")
+    troubles.reset()
+    troubles.works("folder", database)
+    row = Lane.objects.get()
+    assert (row.paused_because, row.trouble, row.trouble_at) == ("a quota", "", None)
+    assert row.paused_at is not None
+
+
+def test_the_trouble_of_a_lane_is_its_last_one(database, configure):
+    pausing.pause("folder", database, "a quota")
+    for trouble in ("first", "second"):
+        troubles.mark("folder", database, trouble)
+    row = Lane.objects.get()
+    assert (row.trouble, row.paused_because) == ("second", "a quota")
 
 
 # --- how long it rests and drains ---
