@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
+import os
+from contextlib import nullcontext, suppress
 from contextvars import ContextVar
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
@@ -102,13 +103,18 @@ class Pending(NamedTuple):
 def _innermost() -> Buffer | None:
     """The innermost open buffer. An abandoned generator can leave closed ones behind in its consumer's context."""
     found = current.get()
-    while found is not None and not found.is_open:
+    while found is not None and not (found.is_open and found.is_ours):
         found = found.outer
     return found
 
 
 class Buffer:
-    """Events of one block. It becomes the innermost one at once, and stops being it in ``leave``."""
+    """Events of one block. It becomes the innermost one at once, and stops being it in ``leave``.
+
+    It is of the process that began it. What was pending at a fork is sent by the
+    parent alone, and the child lets nothing wait there: it may end without ever
+    leaving the block, as those of ``multiprocessing`` do.
+    """
 
     def __init__(self, send: Callable[[list[Pending], str], bool], using: str | None = None) -> None:
         self.outer = _innermost()
@@ -116,6 +122,7 @@ class Buffer:
         self.using = using
         """The only database that this buffer is for; None: any, outside of transactions."""
         self._pending: dict[str, list[Pending]] = {}
+        self._process = os.getpid()
         self.is_open = True
         self._lock = Lock()
         """A thread that outlives its request may add while the request ends."""
@@ -123,6 +130,11 @@ class Buffer:
         if using is not None and connections[using].in_atomic_block:
             self._savepoints = connections[using].savepoint_state
         self._token = current.set(self)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process began the block. If not, its lock may be held for ever by a thread that is not here."""
+        return self._process == os.getpid()
 
     def accepts(self, using: str) -> bool:
         """Whether an event for this database may wait here.
@@ -132,7 +144,7 @@ class Buffer:
         database by then. With autocommit off it may not, as nobody says when a
         transaction ends.
         """
-        if not self.is_open or self.using not in (None, using):
+        if not self.is_open or self.using not in (None, using) or not self.is_ours:
             return False
         if not in_transaction(using):
             return True
@@ -152,9 +164,11 @@ class Buffer:
         return True
 
     def __bool__(self) -> bool:
-        return bool(self._pending)
+        return bool(self._pending) and self.is_ours
 
     def flush(self) -> None:
+        if not self.is_ours:
+            return
         with self._lock:
             pending, self._pending = self._pending, {}
         for using, waiting in pending.items():
@@ -162,7 +176,7 @@ class Buffer:
 
     def leave(self) -> None:
         """Take nothing more: what a streamed response tracks later is sent at once."""
-        with self._lock:
+        with self._lock if self.is_ours else nullcontext():
             self.is_open = False
         # An asynchronous generator that is abandoned ends in another context, where nothing was set.
         with suppress(ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -91,3 +92,12 @@ def _let_go(*, setting: str = "PLUGINHOST", **_: object) -> None:
 
 
 setting_changed.connect(_let_go, dispatch_uid="pluginhost.registry")
+
+
+def _renew_lock() -> None:
+    """In a child: the thread that loaded the plugins at the fork is not there to release it."""
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
