@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 from django.db.models import F
 from django.db.models.functions import Now
 
-from pluginhost import PartialFailure, PermanentError, RetryableError, SkipEvent, UncertainError, host
+from pluginhost import PartialFailure, PermanentError, RetryableError, SkipEvent, UncertainError, host, signals
+from pluginhost.delivery import pausing, troubles
 from pluginhost.delivery.intake import take
 from pluginhost.delivery.work import step
 from pluginhost.delivery.worker import drain
-from pluginhost.models import Chunk, Delivery
+from pluginhost.models import Chunk, Delivery, Lane
 from tests.samples import Folder, Recorder
 from tests.steps import account, make_due, raising, run, seen, track
 
@@ -60,6 +63,114 @@ def test_retry_after_is_honoured_capped_and_no_attempt(database, configure):
     run(database, "folder")
     waiting = Delivery.objects.annotate(wait=F("due_at") - Now()).get()
     assert 3590 < waiting.wait.total_seconds() <= 3600
+
+
+@pytest.mark.parametrize("lane", ["recorder", "folder"])
+@pytest.mark.parametrize("names", [("a",), ("a", "b", "c")], ids=["single", "batch"])
+def test_a_wait_that_was_asked_for_is_never_an_attempt(database, configure, lane, names):
+    """With two attempts in all, ten waits cost no event, be it in a chunk or on its own."""
+    configure("outbox", **{lane: {"MAX_ATTEMPTS": 2}})
+    Recorder.act[lane] = raising(lambda: RetryableError("quota", retry_after="30"))
+    track(*names)
+    take(database)
+
+    for _ in range(10):
+        make_due()
+        assert step(host.registry.runners[lane], database).deferred.retry_after == 30
+    assert set(Delivery.objects.values_list("attempts", "state", "token")) == {(0, "waiting", None)}
+    assert account(database, lane) == {"accepted": len(names), "waiting": len(names)}
+
+    Recorder.act[lane] = raising(lambda: RetryableError("away"))
+    for _ in range(2 * len(names)):
+        make_due()
+        step(host.registry.runners[lane], database)
+    assert account(database, lane) == {"accepted": len(names), "dead": len(names)}, "other failures count"
+
+
+def test_a_wait_that_was_asked_for_in_a_partial_failure_is_no_attempt(database, configure):
+    configure("outbox", folder={"MAX_ATTEMPTS": 1})
+
+    def act(batch) -> None:
+        raise PartialFailure({event.message_id: RetryableError("quota", retry_after=30) for event in batch})
+
+    Recorder.act["folder"] = act
+    track("a", "b")
+    take(database)
+    for _ in range(4):
+        make_due()
+        step(host.registry.runners["folder"], database)
+
+    assert list(Delivery.objects.values_list("attempts", "n", "state")) == [(0, 1, "waiting")] * 2
+
+
+@pytest.fixture
+def lane_troubles():
+    """What ``lane_troubled`` says."""
+    found: list[str] = []
+
+    def receiver(trouble, **details) -> None:
+        found.append(trouble)
+
+    troubles.reset()
+    signals.lane_troubled.connect(receiver)
+    yield found
+    signals.lane_troubled.disconnect(receiver)
+    troubles.reset()
+
+
+@pytest.mark.parametrize("lane", ["recorder", "folder"])
+def test_a_receiver_that_asks_to_wait_for_ever_is_a_trouble_of_its_lane(
+    database, configure, caplog, lane, lane_troubles
+):
+    """Events wait as long as they are asked to, but not in silence; the trouble is over when something arrives."""
+    configure("outbox", **{lane: {}})
+    Recorder.act[lane] = raising(lambda: RetryableError("quota", retry_after=3600))
+    track("a", "b")
+    take(database)
+    Delivery.objects.update(created=Now() - dt.timedelta(hours=30))
+
+    step(host.registry.runners[lane], database)
+    assert not Lane.objects.exists(), "only that no worker ran"
+    for _ in range(5):
+        make_due()
+        step(host.registry.runners[lane], database)
+
+    assert signals.flush()
+    [trouble] = lane_troubles
+    row = Lane.objects.get()
+    assert (row.name, row.trouble) == (lane, trouble)
+    assert "asks to wait, again and again" in trouble
+    assert trouble.endswith(": RetryableError: quota")
+    assert caplog.text.count("again and again") == 1
+    assert account(database, lane) == {"accepted": 2, "waiting": 2}
+    [view] = [view for view in pausing.overview(database) if view.lane == lane]
+    assert (view.trouble, view.waiting) == (trouble, 2)
+
+    Recorder.act.clear()
+    for _ in range(3):
+        make_due()
+        step(host.registry.runners[lane], database)
+    assert account(database, lane) == {"accepted": 2, "delivered": 2}
+    assert not Lane.objects.exists()
+
+
+def test_a_receiver_that_asks_to_wait_for_a_while_is_no_trouble(database, configure, lane_troubles):
+    configure("outbox", folder={})
+    Recorder.act["folder"] = raising(lambda: RetryableError("quota", retry_after=3600))
+    track("a")
+    take(database)
+    Delivery.objects.update(created=Now() - dt.timedelta(hours=20))
+    for _ in range(3):
+        make_due()
+        step(host.registry.runners["folder"], database)
+    Recorder.act["folder"] = raising(lambda: RetryableError("away"))
+    Delivery.objects.update(created=Now() - dt.timedelta(days=5))
+    make_due()
+    step(host.registry.runners["folder"], database)
+
+    assert signals.flush()
+    assert lane_troubles == []
+    assert not Lane.objects.exists()
 
 
 def test_the_delay_doubles_up_to_its_limit(database, configure):
