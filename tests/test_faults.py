@@ -139,6 +139,7 @@ def test_what_could_not_be_read_is_not_claimed(database, configure, monkeypatch)
         pytest.param(b"garbage", 1, id="garbage"),
         pytest.param(b"[]", 1, id="empty"),
         pytest.param(b'[{"type":"track"},]', 1, id="no JSON"),
+        pytest.param(b"[" * 9_000, 1, id="too deep"),
         pytest.param(b"[{},{}]", 1, id="too many"),
         pytest.param(b"[{}]", 2, id="too few"),
     ],

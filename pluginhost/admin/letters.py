@@ -15,12 +15,14 @@ from django.utils.translation import gettext_lazy as _
 
 from pluginhost.admin import operations, reasons
 from pluginhost.admin.base import OutboxAdmin, may
+from pluginhost.admin.conditions import moment
 from pluginhost.api import host
 from pluginhost.delivery import letters
 from pluginhost.delivery.envelopes import unpack
 from pluginhost.models import Chunk, DeadLetter, Lane
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable
 
     from django.db.models import QuerySet
@@ -66,6 +68,14 @@ class KindFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:  # noqa: ARG002
         return queryset.filter(reasons.condition(self.value() or ""))
+
+
+class AcceptedFilter(admin.DateFieldListFilter):
+    """When they were accepted."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.title = _("date of acceptance")
 
 
 class Content:
@@ -122,7 +132,7 @@ EVENT: tuple[tuple[_StrPromise, Fields], ...] = (
         {
             "event_type": (_("type"), lambda event: event.type),
             "event_full_name": (_("name"), lambda event: event.name),
-            "event_timestamp": (_("when"), lambda event: event.timestamp),
+            "event_timestamp": (_("when"), lambda event: moment(event.timestamp)),
             "event_value": (_("value"), lambda event: None if event.value is None else str(event.value)),
             "event_subject": (
                 _("subject"),
@@ -178,8 +188,8 @@ def _field(label: _StrPromise, read: Callable[[Event], Any]) -> Any:
 class DeadLetterAdmin(OutboxAdmin):
     """Dead letters are looked at, replayed and discarded."""
 
-    list_display = ["event", "lane", "why", "attempts", "created"]
-    list_filter = [LaneFilter, KindFilter, ("created", admin.DateFieldListFilter)]
+    list_display = ["event", "lane", "why", "attempts", "accepted"]
+    list_filter = [LaneFilter, KindFilter, ("created", AcceptedFilter)]
     search_fields = ["message_id", "event_name", "reason"]
     search_help_text = _("A message id, or words of the name and the reason.")
     ordering = ["-pk"]
@@ -199,7 +209,7 @@ class DeadLetterAdmin(OutboxAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: DeadLetter | None = None) -> list[tuple[Any, Any]]:  # noqa: ARG002
         """The fields of the event that it has; what is stored, if it is no single event."""
-        about = ["reason_in_words", "hint", "reason", "lane_link", "attempts", "created"]
+        about = ["reason_in_words", "hint", "reason", "lane_link", "attempts", "accepted", "died"]
         found: list[tuple[Any, Any]] = [(None, {"fields": about})]
         if obj is None:
             return found
@@ -220,6 +230,14 @@ class DeadLetterAdmin(OutboxAdmin):
     def why(self, letter: DeadLetter) -> str:
         short = Truncator(letter.reason).chars(REASON_IN_SHORT)
         return format_html('{}<br><span class="quiet">{}</span>', reasons.in_words(letter), short)
+
+    @admin.display(description=_("accepted"), ordering="created")
+    def accepted(self, letter: DeadLetter) -> dt.datetime:
+        return letter.created
+
+    @admin.display(description=_("died"))
+    def died(self, letter: DeadLetter) -> dt.datetime:
+        return letter.due_at
 
     @admin.display(description=_("why"))
     def reason_in_words(self, letter: DeadLetter) -> str:

@@ -77,6 +77,9 @@ def merge(payloads: Iterable[bytes]) -> bytes:
     return join(payload[1:-1] for payload in payloads)
 
 
+#: What bytes that are no JSON make msgspec raise; the second one if they begin with very many brackets.
+UNREADABLE = (msgspec.DecodeError, RecursionError)
+
 _raw_array = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -84,7 +87,7 @@ def is_sound(payload: bytes, n: int) -> bool:
     """Whether a payload is an array of so many values, so that it can be merged with others."""
     try:
         return len(_raw_array.decode(payload)) == n and payload[:1] == b"[" and payload[-1:] == b"]"
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return False
 
 
@@ -97,7 +100,7 @@ def _read_event(raw: bytes) -> Stored:
         return GONE
     try:
         return Stored(raw, decode(raw))
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         return Stored(raw, None, f"unreadable: {error}")
 
 
@@ -110,5 +113,5 @@ def unpack(version: int, payload: bytes) -> list[Stored]:
         raise ValueError(f"unknown version {version}")
     try:
         return _READERS[version](payload)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ValueError(f"unreadable payload: {error}") from error
