@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, ClassVar
+from uuid import UUID
 
 import msgspec
 from django.db import Error, InterfaceError, OperationalError, router
@@ -21,12 +22,14 @@ from pluginhost.events import EventType, sample_event
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
 
-    from pluginhost.plugin import LaneOptions
+    from pluginhost.plugin import LaneOptions, Person
 
 logger = logging.getLogger("pluginhost.delivery")
 
 #: Seconds between two looks for what is older than ``KEEP_DAYS``, in one process.
 PRUNE_EVERY = 3600.0
+#: Other ids of a forgotten person that are named, at most.
+NAMED = 20
 ALL_TYPES: frozenset[EventType] = frozenset({"track", "page", "identify", "alias"})
 
 
@@ -93,6 +96,34 @@ class Journal(pluginhost.Plugin):
         self.aggregate(Batch([event]))
         return self._where(event.message_id)
 
+    def forget(self, person: Person) -> str:
+        """Delete the person's entries, and who it was that had a browser."""
+        from pluginhost.builtin.journal.forgetting import forget
+
+        try:
+            done = forget(person, self.database)
+        except (OperationalError, InterfaceError) as error:
+            raise RetryableError(first_line(error)) from error
+        said = f"{_count(done.entries, 'entry was', 'entries were')} deleted."
+        if done.browsers:
+            said += f" Of {_count(done.browsers, 'browser', 'browsers')} it is no longer known whose it was."
+        if done.aliases:
+            named = ", ".join(map(repr, done.aliases[:NAMED]))
+            said += f" Aliases said that the person is {named} too: forget these as well, unless others have them."
+        return said
+
+    def explain(self, message_id: str) -> str | None:
+        """Where the entry of this event is."""
+        from pluginhost.builtin.journal.models import Entry
+
+        try:
+            entry = Entry.objects.using(self.database).filter(message_id=UUID(message_id)).first()
+        except ValueError:
+            return None
+        if entry is None:
+            return None
+        return f"The table {Entry._meta.db_table} of the database {self.database!r} has entry {entry.pk}."
+
     def _keep_house(self, using: str, until: float) -> None:
         """Join what is left, and now and then delete what is old. That this fails is no failure of the batch."""
         from pluginhost.builtin.journal.joining import catch_up
@@ -119,6 +150,10 @@ class Journal(pluginhost.Plugin):
         except NoReverseMatch:
             return f"{table}. It stays there."
         return f"{table}, and the admin shows it at {url}. It stays there."
+
+
+def _count(n: int, one: str, many: str) -> str:
+    return f"{n} {one if n == 1 else many}"
 
 
 def first_line(error: Exception) -> str:
