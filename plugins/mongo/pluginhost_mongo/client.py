@@ -6,11 +6,13 @@ Codes and shapes of errors: MongoDB manual, "Error Codes" and the "insert" comma
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 import pymongo
 from bson.errors import BSONError, InvalidDocument
 from pymongo import errors, uri_parser
+from pymongo.write_concern import WriteConcern
 
 from pluginhost import PartialFailure, PermanentError, RetryableError
 
@@ -19,6 +21,13 @@ if TYPE_CHECKING:
 
     from pymongo import MongoClient
 
+#: What every document of an event has, and hardly any other.
+EVENT: dict[str, Any] = {
+    "_id": {"$type": "string", "$regex": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"},
+    "type": {"$in": ["track", "page", "identify", "alias"]},
+    "name": {"$type": "string"},
+    "timestamp": {"$gte": dt.datetime.min.replace(tzinfo=dt.UTC)},  # a comparison matches values of its own type
+}
 DUPLICATE_KEY = 11000
 INVALID_NAMESPACE = 73
 
@@ -49,6 +58,46 @@ def insert(client: MongoClient[dict[str, Any]], database: str, name: str, docume
         if isinstance(error, errors.OperationFailure) and error.code == INVALID_NAMESPACE:
             raise PermanentError(str(error)) from error
         raise RetryableError(f"{type(error).__name__}: {error}") from error
+
+
+def forget(
+    client: MongoClient[dict[str, Any]], database: str, name: str, chosen: Mapping[str, Any], seconds: float
+) -> dict[str, int]:
+    """Delete the events that ``chosen`` matches from all collections, and say how many from which.
+
+    Events may be in any collection, as the caller of each one chooses; ``name`` is the
+    usual one. Documents that no event has written stay. Each collection may take so
+    many seconds. Raises ``RetryableError``; what was deleted until then is.
+    """
+    deleted = {}
+    try:
+        for each in _collections(client, database, name):  # a server that is away is not waited for so long
+            collection = client[database].get_collection(each, write_concern=WriteConcern(w="majority"))
+            with pymongo.timeout(seconds):
+                if n := collection.delete_many({**EVENT, **chosen}).deleted_count:
+                    deleted[each] = n
+    except errors.PyMongoError as error:
+        raise RetryableError(f"{type(error).__name__}: {error}") from error
+    return deleted
+
+
+def find(client: MongoClient[dict[str, Any]], database: str, name: str, message_id: str) -> list[str]:
+    """The collections that have the event of this message id. Raises ``RetryableError``."""
+    try:
+        return [
+            each
+            for each in _collections(client, database, name)
+            if client[database][each].find_one({**EVENT, "_id": message_id}, {"_id": 1})
+        ]
+    except errors.PyMongoError as error:
+        raise RetryableError(f"{type(error).__name__}: {error}") from error
+
+
+def _collections(client: MongoClient[dict[str, Any]], database: str, name: str) -> list[str]:
+    """The usual collection first, then the others that may hold documents of ours."""
+    found = client[database].list_collections(nameOnly=True, authorizedCollections=True)
+    others = {each["name"] for each in found if each.get("type", "collection") == "collection"}
+    return [name, *sorted(each for each in others - {name} if not each.startswith("system."))]
 
 
 def _judge(details: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from pluginhost import PermanentError
 
 if TYPE_CHECKING:
-    from pluginhost import Event
+    from pluginhost import Event, Person
 
 #: MongoDB manual, "Naming Restrictions" (7.0).
 COLLECTION = r"^(?!system\.)[^$\x00]{1,200}$"
@@ -45,3 +45,15 @@ def collection(event: Event, alias: str, default: str) -> str:
     if not isinstance(chosen, str) or not re.match(COLLECTION, chosen):
         raise PermanentError(f"{chosen!r:.100} is no name for a collection")
     return chosen
+
+
+def of_person(person: Person) -> dict[str, Any]:
+    """What matches the documents of a person. The other id of an alias may be of either kind."""
+    users, visitors = [id_ for id_ in person.user_ids if id_], [id_ for id_ in person.anonymous_ids if id_]
+    return {
+        "$or": [
+            {"user_id": {"$in": users}},
+            {"anonymous_id": {"$in": visitors}},
+            {"previous_id": {"$in": [*users, *visitors]}},
+        ]
+    }

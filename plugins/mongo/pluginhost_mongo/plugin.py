@@ -12,16 +12,19 @@ from pymongo.errors import PyMongoError
 import pluginhost
 from pluginhost import hookimpl
 from pluginhost_mongo import client
-from pluginhost_mongo.payload import COLLECTION, collection, document
+from pluginhost_mongo.payload import COLLECTION, collection, document, of_person
 
 if TYPE_CHECKING:
     from pymongo import MongoClient
 
-    from pluginhost import Batch
+    from pluginhost import Batch, Person
     from pluginhost.events import EventType
 
 #: MongoDB manual, "Naming Restrictions" (7.0): a database is a file on some systems.
 DATABASE = r"^[^/\\. \"$*<>:|?\x00]{1,63}$"
+
+#: Seconds that a person's documents may take to be deleted from a collection: without an index all of it is read.
+SECONDS_TO_FORGET = 600.0
 
 
 class Mongo(pluginhost.Plugin):
@@ -76,3 +79,24 @@ class Mongo(pluginhost.Plugin):
                 failures.update(error.errors)
         if failures:
             raise pluginhost.PartialFailure(failures)
+
+    def forget(self, person: Person) -> str:
+        """Delete the person's events, from each collection that may hold some."""
+        assert self._client is not None
+        options = self.options
+        deleted = client.forget(
+            self._client, options.DATABASE, options.COLLECTION, of_person(person), SECONDS_TO_FORGET
+        )
+        total = sum(deleted.values())
+        where = ", ".join(f"{name} {n}" for name, n in deleted.items())
+        documents = "1 document was" if total == 1 else f"{total} documents were"
+        return f"{documents} deleted" + (f" ({where})." if where else ".")
+
+    def explain(self, message_id: str) -> str | None:
+        """Which collection has the event."""
+        assert self._client is not None
+        options = self.options
+        found = client.find(self._client, options.DATABASE, options.COLLECTION, message_id)
+        if not found:
+            return None
+        return f"The database {options.DATABASE!r} has it, in the collection {', '.join(map(repr, found))}."
