@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from celery import shared_task
 from celery.exceptions import Reject
 from celery.signals import worker_process_shutdown, worker_shutdown
-from celery.worker import state
 from kombu.exceptions import OperationalError
 
 if TYPE_CHECKING:
@@ -44,11 +43,11 @@ TICK, CLEAN = "pluginhost.tick", "pluginhost.clean"
 
 
 def beat_schedule(period: float = 1.0, databases: Sequence[str] = ("default",)) -> dict[str, dict[str, Any]]:
-    """The entries that beat needs, for ``CELERY_BEAT_SCHEDULE``.
+    """The entries that beat needs: ``CELERY_BEAT_SCHEDULE = beat_schedule()`` in the settings.
 
     ``period`` is the number of seconds between two looks into the outbox,
-    ``databases`` are the aliases of those that have one. May be called from
-    the settings.
+    ``databases`` are the aliases of those that have one. Returns a dict, for a
+    site that has entries of its own. Reads no settings.
     """
     entries: dict[str, dict[str, Any]] = {}
     for using in databases:
@@ -102,6 +101,8 @@ def _send(runner: Runner, using: str) -> None:
 
 def _stopping() -> bool:
     """Whether this worker was told to end. Children of a prefork pool are not told: their parent waits for them."""
+    from celery.worker import state  # much of Celery, which settings that import this module do not need
+
     return any(told is not None and told is not False for told in (state.should_stop, state.should_terminate))
 
 

@@ -15,7 +15,7 @@ from tests.celery.workers import Site
 from tests.processes import wait_until
 from tests.samples import Recorder
 
-TASKS = 150
+TASKS = 90
 
 
 @pytest.mark.postgres
@@ -27,7 +27,7 @@ def test_what_tasks_track_survives_a_warm_shutdown(transport, configure, rabbitm
         pytest.skip("no PostgreSQL server")
     configure("outbox", recorder={})
     # Each process serves few tasks, so that children come and go.
-    with Site("postgres", rabbitmq, worker_max_tasks_per_child=20, worker_prefetch_multiplier=2) as site:
+    with Site("postgres", rabbitmq, worker_max_tasks_per_child=15, worker_prefetch_multiplier=2) as site:
         tracking = {**settings.PLUGINHOST, "TRANSPORT": transport, "INGEST_QUEUE": f"{site.queue}-in", "TEST": {}}
         site.environment["PLUGINHOST_TEST_SETTING"] = json.dumps(tracking)
         for number in range(TASKS):

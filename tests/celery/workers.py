@@ -33,6 +33,7 @@ class Site:
         self.conf = {"broker_url": broker, "task_default_queue": f"test-{uuid.uuid4().hex[:12]}", **conf}
         self.app = Celery("tests", set_as_current=False)
         self.app.conf.update(self.conf)
+        self._asking: Any = None
 
     @property
     def queue(self) -> str:
@@ -52,13 +53,18 @@ class Site:
 
     def waiting(self, queue: str | None = None) -> int:
         """Messages in a queue that no worker has fetched."""
-        with self.app.connection_for_read() as connection, connection.channel() as channel:
-            return int(channel.queue_declare(queue or self.queue, durable=True, auto_delete=False).message_count)
+        channel = self._connection().default_channel
+        return int(channel.queue_declare(queue or self.queue, durable=True, auto_delete=False).message_count)
 
     def unacknowledged(self) -> int:
         """Messages that a worker on Valkey has fetched and not acknowledged."""
-        with self.app.connection_for_read() as connection:
-            return int(connection.default_channel.client.hlen("unacked"))
+        return int(self._connection().default_channel.client.hlen("unacked"))
+
+    def _connection(self) -> Any:
+        """One for all questions: a broker takes its time to open one."""
+        if self._asking is None:
+            self._asking = self.app.connection_for_read()
+        return self._asking
 
     def __enter__(self) -> Site:
         return self
@@ -66,6 +72,8 @@ class Site:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._asking is not None:
+            self._asking.release()
         self.app.close()
 
 
