@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
     from django.utils.safestring import SafeString
 
-    from pluginhost import Event, Page
+    from pluginhost import Event, Page, Person
     from pluginhost.events import EventType
 
 
@@ -94,6 +94,13 @@ class Kissmetrics(pluginhost.Plugin):
         return (
             f"KISSmetrics answered. It answers the same to everything, even to a wrong API_KEY: look in its reports for"
             f" the event {event.name!r} of the person {event.anonymous_id!r}. That may take half an hour."
+        )
+
+    def forget(self, person: Person) -> str:
+        """KISSmetrics deletes people only by hand (support.kissmetrics.io, "GDPR Compliance")."""
+        raise NotImplementedError(
+            "KISSmetrics has no interface for this. Log in there and search for a person by each of these ids; on the"
+            " page of the person's details, press Delete Person."
         )
 
     @hookimpl

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.core.checks import Error
 from django.test import RequestFactory
 
-from pluginhost import Event, RetryableError, host
+from pluginhost import Event, Person, RetryableError, host
 from pluginhost.exceptions import ConfigurationError
 from pluginhost.registry import load_registry
 from tests.servers import free_port
@@ -424,3 +424,13 @@ def test_the_waits_have_to_end_before_the_lane_loses_patience(configure, api_key
         ("pluginhost_kissmetrics.E001", True) for _ in problems
     ]
     assert all(what in message.msg for what, message in zip(problems, messages, strict=True))
+
+
+# --- a person who is forgotten ---
+
+
+def test_to_forget_somebody_is_done_by_hand(enable, receiver):
+    enable()
+    with pytest.raises(NotImplementedError, match="press Delete Person"):
+        host.registry.runners["kissmetrics"].forget(Person(user_ids=("7",)))
+    assert receiver.hits == []

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from django.core.checks import CheckMessage
 
-    from pluginhost import Batch
+    from pluginhost import Batch, Person
     from pluginhost_timeseries.plan import Planner
 
 logger = logging.getLogger("pluginhost.timeseries")
@@ -95,6 +95,21 @@ class TimeSeries(pluginhost.Plugin):
             raise PermanentError(_first_line(error)) from error
         self._prune()
         plan.raise_failures()
+
+    def forget(self, person: Person) -> str:  # noqa: ARG002
+        """Nothing: counters name nobody. The host does not ask, as ``personal_data`` is False."""
+        return "Nothing is kept of a person: only how often what happened on which day, and to which object."
+
+    def explain(self, message_id: str) -> str | None:
+        """Whether the event is counted, as far as the ledger remembers."""
+        from pluginhost_timeseries.models import LedgerEntry
+
+        entries = LedgerEntry.objects.using(self.database).filter(alias=self.alias, message_id=message_id)
+        created = entries.values_list("created", flat=True).first()
+        if created is None:
+            return None
+        since = timezone.localtime(created) if timezone.is_aware(created) else created
+        return f"It is counted: the ledger has it since {since:%Y-%m-%d %H:%M:%S}."
 
     def _planner(self) -> Planner:
         from django.contrib.contenttypes.models import ContentType

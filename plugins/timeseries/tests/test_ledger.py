@@ -5,7 +5,7 @@ import datetime as dt
 import pytest
 from django.utils import timezone
 
-from pluginhost import Batch
+from pluginhost import Batch, Person
 from pluginhost_timeseries import EventCount, ledger
 from pluginhost_timeseries.models import LedgerEntry
 from plugins.timeseries.tests.helpers import event, plugin
@@ -53,3 +53,20 @@ def test_aliases_do_not_share_their_ledger() -> None:
     assert EventCount.objects.get().count == 2
     assert {entry.alias for entry in LedgerEntry.objects.all()} == {"timeseries", "other"}
     assert str(LedgerEntry.objects.get(alias="other")) == f"other {one.message_id}"
+
+
+def test_an_event_is_explained_by_the_ledger() -> None:
+    one = event("signed up")
+    plugin().aggregate(Batch([one]))
+    since = timezone.localtime(LedgerEntry.objects.get().created)
+    expected = f"It is counted: the ledger has it since {since:%Y-%m-%d %H:%M:%S}."
+    assert plugin().explain(one.message_id) == expected
+    assert plugin(alias="other").explain(one.message_id) is None
+    assert plugin().explain(event("never counted").message_id) is None
+
+
+def test_counters_name_nobody() -> None:
+    plugin().aggregate(Batch([event("signed up")]))
+    assert plugin().forget(Person(user_ids=("7",))).startswith("Nothing is kept of a person")
+    assert not plugin().personal_data
+    assert EventCount.objects.get().count == 1
