@@ -64,7 +64,7 @@ class KindFilter(admin.SimpleListFilter):
     parameter_name = "kind"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:  # noqa: ARG002
-        return [(kind.name, str(kind.title)) for kind in (reasons.GAVE_UP, *reasons.KINDS)]
+        return [(kind.name, str(kind.title)) for kind in (*reasons.KINDS, reasons.OTHER)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:  # noqa: ARG002
         return queryset.filter(reasons.condition(self.value() or ""))

@@ -1,8 +1,7 @@
 """Why an event became a dead letter, in words, and what to do about it.
 
 Reasons are texts: those of the host's own, and those of plugins, which begin with
-the name of the exception (``failures.Judge.describe``). What begins in no known way
-was tried until its attempts were over.
+the name of the exception (``failures.Judge.describe``).
 """
 
 from __future__ import annotations
@@ -38,7 +37,14 @@ class Kind(NamedTuple):
         return found
 
 
+GAVE_UP = Kind(
+    "gave-up",
+    _("gave up"),
+    _("Each attempt failed, the last one with this reason. Replay it when the receiver works again."),
+    ("RetryableError",),
+)
 KINDS = (
+    GAVE_UP,
     Kind(
         "refused",
         _("refused for good"),
@@ -76,30 +82,33 @@ KINDS = (
         ("unreadable", "unknown version", "the payload has "),
     ),
 )
-GAVE_UP = Kind(
-    "gave-up",
-    _("gave up"),
-    _("Each attempt failed, the last one with this reason. Replay it when the receiver works again."),
+OTHER = Kind(
+    "other",
+    _("other failure"),
+    _(
+        "The plugin failed each time, and did not say what that means. "
+        "Its traceback is in the log pluginhost.delivery. Replay the event when the plugin is corrected."
+    ),
     (),
 )
 
 
 def kind_of(letter: Delivery) -> Kind:
     """The kind of a dead letter's reason."""
-    return next((kind for kind in KINDS if letter.reason.startswith(kind.begins)), GAVE_UP)
+    return next((kind for kind in KINDS if letter.reason.startswith(kind.begins)), OTHER)
 
 
 def in_words(letter: Delivery) -> str:
     """The kind in a few words."""
     kind = kind_of(letter)
-    if kind is not GAVE_UP:
+    if kind.name != GAVE_UP.name:
         return str(kind.title)
     return ngettext("gave up after %d attempt", "gave up after %d attempts", letter.attempts) % letter.attempts
 
 
 def condition(name: str) -> Q:
     """The deliveries whose reason is of the kind with this name; all, if there is none."""
-    if name == GAVE_UP.name:
+    if name == OTHER.name:
         known = Q()
         for kind in KINDS:
             known |= kind.condition
