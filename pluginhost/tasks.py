@@ -36,8 +36,8 @@ NEVER = 30 * 24 * 3600
 #: Seconds between two cleanings.
 CLEAN_EVERY = 3600.0
 #: A hook that hangs is found by a thread of its process. Should that hang too, the pool ends the process after the
-#: time of a task and of so many calls more.
-CALLS_BEFORE_THE_END = 5
+#: time of a task and of so many calls more: as many as it takes to find one bad event among 500 by halving.
+CALLS_BEFORE_THE_END = 20
 
 TICK, CLEAN = "pluginhost.tick", "pluginhost.clean"
 

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from celery.exceptions import Reject
+from celery.signals import worker_process_shutdown, worker_shutdown
 from django.db import OperationalError
 
 from pluginhost import PermanentError, RetryableError, host, tasks
@@ -274,6 +275,19 @@ def test_cleaning_is_a_task(configure, database, site):
     Delivery.objects.update(created="2020-01-01T00:00Z", due_at="2020-01-01T00:00Z")
     tasks.clean(database)
     assert account(database, "recorder") == {"accepted": 1, "discarded": 1}
+
+
+@pytest.mark.parametrize("signal", [worker_process_shutdown, worker_shutdown], ids=["child", "worker"])
+def test_a_process_that_ends_closes_the_plugins_that_it_has_used(signal, configure, database, site, monkeypatch):
+    configure("outbox", recorder={}, unused={"PLUGIN": "recorder"})
+    closed = []
+    for alias, runner in host.registry.runners.items():
+        monkeypatch.setattr(runner.plugin, "close", lambda alias=alias: closed.append(alias))
+    host.track(None, "one", plugins={"unused": False})
+    nudging.look(database)
+    tasks.deliver("recorder", database)
+    signal.send(None)
+    assert closed == ["recorder"]
 
 
 def test_a_site_without_celery_never_imports_it(configure, database):
