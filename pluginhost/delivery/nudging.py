@@ -92,8 +92,7 @@ def work_off(
     lane's runner if there is more to do.
     """
     runner = get_registry().runners.get(lane)
-    rest = _rests.setdefault((lane, using), Rest())
-    if runner is None or not rest.over:
+    if runner is None or not (rest := _rests.setdefault((lane, using), Rest())).over:
         return None
     end = time.monotonic() + SECONDS_TO_WORK
 
