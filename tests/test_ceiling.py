@@ -25,9 +25,10 @@ def fresh(monkeypatch):
 
 
 @pytest.fixture
-def told():
+def told(monkeypatch):
     """What the signals said: (signal, lane, details)."""
     heard = []
+    monkeypatch.setattr(signals, "post", signals.announce)  # in this thread
 
     def full(lane, limit, using, **_):
         heard.append(("full", lane, limit, using))

@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from pluginhost import host
 from pluginhost.delivery import accounts
 from pluginhost.delivery.worker import drain
-from pluginhost.models import Delivery
+from pluginhost.models import Delivery, Lane
 from tests.processes import ROOT, end, environment, nothing_waits, start, wait_until, worker
 from tests.samples import Recorder
 
@@ -103,24 +103,28 @@ def test_a_hook_that_hangs_ends_the_worker_but_not_the_other_lanes(configure, wr
         writer={"PATH": written.path("hung"), "TIMEOUT": 0.1},
         quick={"PLUGIN": "writer", "PATH": written.path("quick")},
     )
-    host.track(None, "hang", plugins={"quick": False})
+    hanging = host.track(None, "hang", plugins={"quick": False})
     host.track(None, "quick", plugins={"writer": False})
 
     with worker("default") as process:
         wait_until(lambda: written("quick"))
         assert process.wait(timeout=20) == 70
-        assert "the hook of writer hangs" in process.stdout.read()
+        printed = process.stdout.read()
+    assert "the hook of writer hangs" in printed
+    assert f"in hand: {hanging}" in printed
+    assert f"in hand: {hanging}" in Lane.objects.get(name="writer").trouble
 
 
 def test_a_hook_that_hangs_ends_a_drain_too(configure, written):
     """As cron runs it: the next run goes on with the other lanes."""
     configure("outbox", writer={"PATH": written.path(), "TIMEOUT": 0.1})
-    host.track(None, "hang")
+    hanging = host.track(None, "hang")
     process = start("default", "worker", "--drain")
     try:
         assert process.wait(timeout=30) == 70
     finally:
         assert "the hook of writer hangs" in end(process)
+    assert f"in hand: {hanging}" in Lane.objects.get(name="writer").trouble
 
 
 def test_only_the_lanes_that_were_named(database, configure, written):

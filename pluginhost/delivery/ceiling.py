@@ -91,8 +91,8 @@ class Ceiling:
                 if key not in _full:
                     _full.add(key)
                     logger.error("lane %s is full, and discards what is new: BACKLOG_LIMIT is %d", lane, limit)
-                    signals.announce(signals.backlog_full, lane=lane, limit=limit, using=self.using)
-                signals.announce(signals.events_discarded, lane=lane, n=n, reason=FULL, using=self.using)
+                    signals.post(signals.backlog_full, lane=lane, limit=limit, using=self.using)
+                signals.post(signals.events_discarded, lane=lane, n=n, reason=FULL, using=self.using)
             elif key in _full and self._waiting[lane] <= limit * OVER:
                 _full.discard(key)
                 logger.warning("lane %s has room again", lane)
