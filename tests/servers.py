@@ -83,7 +83,7 @@ def _start_mariadb(install: str, server: str) -> str:
     place = folder() / "mariadb"
     place.mkdir()
     socket_path = place / "socket"
-    options = ["--no-defaults", f"--datadir={place / 'data'}", "--skip-name-resolve"]
+    options = ["--no-defaults", f"--datadir={place / 'data'}", f"--tmpdir={place}", "--skip-name-resolve"]
     if os.geteuid() == 0:
         options.append("--user=root")
     with (place / "log").open("wb") as log:
