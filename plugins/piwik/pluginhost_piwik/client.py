@@ -17,7 +17,7 @@ from pluginhost_piwik import __version__, answers
 from pluginhost_piwik.deadline import Adapter, Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pluginhost_piwik.answers import Answer
     from pluginhost_piwik.payload import Hit
@@ -58,7 +58,7 @@ class Client:
         no answer came, and what ``answers.read`` raises. No error shows a URL, a token
         or a hit.
         """
-        status, headers, text = self._exchange(_Body(body(hits, self._token)))
+        status, headers, text = self._exchange(Body(body(hits, self._token)))
         try:
             return answers.read(status, headers, text, len(hits))
         except DeliveryError as error:
@@ -78,16 +78,29 @@ class Client:
         except DeliveryError:
             return  # it answers, and what it thinks of hits is another question
 
-    def _exchange(self, content: _Body) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and the beginning of the body, which is not read if the status says enough."""
+    def _exchange(
+        self,
+        content: Body,
+        *,
+        url: str = "",
+        kind: str = "application/json",
+        most: int = MAX_ANSWER,
+        judge: Callable[[int, Mapping[str, str]], None] = answers.by_status,
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and the beginning of the body, which is not read if ``judge`` raises for the status."""
         session = self._session()
         with Deadline(sum(self._waits)) as deadline:
             try:
                 with session.post(
-                    self._url, data=content, timeout=self._waits, allow_redirects=False, stream=True
+                    url or self._url,
+                    data=content,
+                    headers={"Content-Type": kind},
+                    timeout=self._waits,
+                    allow_redirects=False,
+                    stream=True,
                 ) as response:
-                    answers.by_status(response.status_code, response.headers)
-                    text = response.raw.read(MAX_ANSWER, decode_content=True)
+                    judge(response.status_code, response.headers)
+                    text = response.raw.read(most, decode_content=True)
             except DeliveryError as error:
                 raise self._named(error) from None
             except Exception as error:  # its frames hold the token, hence "from None"
@@ -124,7 +137,7 @@ def _new_session() -> requests.Session:
     session = requests.Session()
     for scheme in ("https://", "http://"):
         session.mount(scheme, Adapter())
-    session.headers.update({"User-Agent": USER_AGENT, "Content-Type": "application/json", "Accept": "*/*"})
+    session.headers.update({"User-Agent": USER_AGENT, "Accept": "*/*"})
     # A cookie of the tracker's would make one visitor of all.
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.auth = _as_it_is  # without one, requests takes a password out of ~/.netrc
@@ -135,7 +148,7 @@ def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-class _Body(io.BytesIO):
+class Body(io.BytesIO):
     """A request's body that knows whether it began to travel: until then nothing was sent."""
 
     begun = False

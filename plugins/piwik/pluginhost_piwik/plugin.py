@@ -15,7 +15,7 @@ from django.utils.encoding import force_bytes
 import pluginhost
 from pluginhost import PartialFailure, PermanentError, hookimpl
 from pluginhost.events import sample_event
-from pluginhost_piwik import payload, snippet, visitors
+from pluginhost_piwik import payload, people, snippet, visitors
 from pluginhost_piwik.actions import EVENT_OPTIONS, Vocabulary
 from pluginhost_piwik.checks import problems
 from pluginhost_piwik.client import Client
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
     from django.utils.safestring import SafeString
 
-    from pluginhost import Batch, Event, Page
+    from pluginhost import Batch, Event, Page, Person
     from pluginhost_piwik.answers import Answer
 
 logger = logging.getLogger("pluginhost_piwik")
@@ -37,6 +37,9 @@ logger = logging.getLogger("pluginhost_piwik")
 Id = Annotated[int, msgspec.Meta(gt=0)]
 FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$")]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+#: Seconds that Matomo has, at least, to search all of its visits, and to delete some.
+SECONDS_TO_FORGET = 300.0
 
 #: What may stand in URL: no user, no query, and nothing that means something in HTML or JavaScript.
 _URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~%+,/-]*)?")
@@ -104,6 +107,7 @@ class Piwik(pluginhost.Plugin):
         super().__init__(alias, options, lane)
         self.announces_identity = options.USER_ID
         self.tracker_url, self.script_url = addresses(options.URL, options.PHP_FILE, options.JS_FILE)
+        self.api_url = api_address(options.URL)
         self._words = Vocabulary(alias, options.CATEGORY, options.GOALS, options.DIMENSIONS)
         self._refusals = Refusals()
         self._client: Client | None = None
@@ -217,6 +221,42 @@ class Piwik(pluginhost.Plugin):
             " visits log, this server's address or user agent is excluded there, or the site takes only its own URLs."
         )
 
+    # A person who is forgotten
+
+    def forget(self, person: Person) -> str:
+        """Delete the person's visits, as an administrator would on Matomo's page "GDPR Tools"."""
+        keys = [force_bytes(key) for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
+        ids = people.ids_of(person, keys)
+        site = self.options.SITE_ID
+        by_hand = (
+            f"Administration > Privacy > GDPR Tools, site {site}, search for"
+            f" each of: {ids.in_words() or 'nobody'}; and delete the visits that it finds."
+        )
+        if not self._token:
+            raise NotImplementedError(f"There is no TOKEN_AUTH. Do it in Matomo itself: {by_hand}")
+        connect, read = self.options.CONNECT_TIMEOUT, max(self.options.READ_TIMEOUT, SECONDS_TO_FORGET)
+        reporting = people.Reporting(self.api_url, self._token, connect=connect, read=read)
+        try:
+            if not people.may_delete(reporting, site):
+                raise NotImplementedError(
+                    f"The token's user may not delete visits: give it admin access to site {site}, or do it in Matomo"
+                    f" itself: {by_hand}"
+                )
+            if not people.can_find(reporting, site):
+                raise NotImplementedError(
+                    f"Matomo finds nobody, as the visits log or the visitor profiles of site {site} are off. Turn them"
+                    " on and run this again, or delete the raw data of the time in question."
+                )
+            deleted = people.delete(reporting, site, ids)
+        except people.Absent as error:
+            raise NotImplementedError(f"{error}. Do it in Matomo itself: {by_hand}") from None
+        finally:
+            reporting.close()
+        return (
+            f"{deleted} {'visit was' if deleted == 1 else 'visits were'} deleted from site {site}. Visits under the id"
+            " of Matomo's own cookie are found only if that is given as an anonymous id."
+        )
+
     # In the browser
 
     @hookimpl
@@ -264,3 +304,9 @@ def addresses(url: str, php_file: str, js_file: str) -> tuple[str, str]:
     if last.endswith(".php") and urlsplit(url).path:
         return url, f"{base}/{js_file}"
     return f"{url.rstrip('/')}/{php_file}", f"{url.rstrip('/')}/{js_file}"
+
+
+def api_address(url: str) -> str:
+    """The address of the Reporting API, likewise."""
+    base, _, last = url.rpartition("/")
+    return f"{base if last.endswith('.php') and urlsplit(url).path else url.rstrip('/')}/index.php"

@@ -85,11 +85,12 @@ def visitor_id(event: Event, alias: str, key: bytes) -> str | None:
     if anonymous := person(event.anonymous_id):
         if VISITOR_ID.fullmatch(anonymous):
             return anonymous.lower()  # of the same cookie, which an event without a request may still know
-        return _derived("anonymous", anonymous, key)
+        return derived("anonymous", anonymous, key)
     user = person(event.user_id)
-    return _derived("user", user, key) if user else None
+    return derived("user", user, key) if user else None
 
 
-def _derived(kind: str, person: str, key: bytes) -> str:
+def derived(kind: str, person: str, key: bytes) -> str:
+    """The visitor id of a ``user`` or an ``anonymous`` browser."""
     message = f"pluginhost_piwik\0{kind}\0{person}".encode("utf-8", "replace")
     return hmac.new(key, message, hashlib.sha256).hexdigest()[:16]

@@ -82,6 +82,10 @@ class FakeMatomo:
         """A request with more hits is recorded, and then not answered."""
         self.recorded: Counter[str] = Counter()
         """Name of an event -> how often it was recorded, answered or not, for requests without a prepared answer."""
+        self.api: Any = None
+        """What answers calls of the Reporting API: a function of the method and the form, to what is sent as JSON."""
+        self.calls: list[tuple[str, dict[str, str]]] = []
+        """Those calls."""
         self.ended = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
@@ -112,6 +116,9 @@ def _handler(fake: FakeMatomo) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             fake.connections.add(self.client_address[1])
             content = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.path.startswith("/index.php"):
+                self._report(content.decode())
+                return
             fake.requests.append({"path": self.path, "headers": dict(self.headers), "json": json.loads(content)})
             sent = fake.requests[-1]["json"]["requests"]
             if fake.answers:
@@ -131,6 +138,19 @@ def _handler(fake: FakeMatomo) -> type[BaseHTTPRequestHandler]:
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def _report(self, content: str) -> None:
+            query = dict(parse_qsl(self.path.partition("?")[2], strict_parsing=True))
+            form = dict(parse_qsl(content, keep_blank_values=True, strict_parsing=True))
+            assert (query["module"], query["format"]) == ("API", "json")
+            assert self.headers["Content-Type"] == "application/x-www-form-urlencoded"
+            fake.calls.append((query["method"], form))
+            given = fake.api(query["method"], form)
+            status, body = given if isinstance(given, tuple) else (200, json.dumps(given).encode())
+            self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
