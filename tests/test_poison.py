@@ -8,6 +8,7 @@ import pytest
 
 from pluginhost import PartialFailure, PermanentError, RetryableError, host
 from pluginhost.delivery.intake import take
+from pluginhost.delivery.lanes import claim
 from pluginhost.delivery.work import step
 from pluginhost.models import Chunk, Delivery
 from tests.samples import Recorder
@@ -219,3 +220,27 @@ def test_a_worker_that_is_killed_now_and_then_costs_no_event(database, configure
 
     assert set(seen("folder")) == {"a", "b", "c"}
     assert account(database, "folder") == {"accepted": 3, "delivered": 3}
+
+
+def test_what_may_have_arrived_before_two_deaths_is_not_sent_again(database, configure, monkeypatch):
+    """The worker after the second death tries events one at a time: all that the first had in hand are uncertain."""
+    configure("outbox", recorder={"ON_UNCERTAIN": "dead", "BATCH_SIZE": 3})
+    monkeypatch.setattr(Recorder, "dedupes", False)
+    sent: list[str] = []
+
+    def die_at_the_second(event) -> None:
+        sent.append(event.name)
+        if len(sent) == 2:
+            raise Killed
+
+    Recorder.act["recorder"] = die_at_the_second
+    track("a", "b", "c", "d")
+    with pytest.raises(Killed):
+        rounds(database, "recorder")
+    make_due()
+    claim(host.registry.runners["recorder"], database)  # and dies before it has done anything
+
+    rounds(database, "recorder", 2)
+
+    assert sent == ["a", "b", "d"]
+    assert account(database, "recorder") == {"accepted": 4, "delivered": 1, "dead": 3}

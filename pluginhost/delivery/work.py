@@ -64,12 +64,15 @@ def _work_off(runner: Runner, held: Claim, stopping: Callable[[], bool]) -> Outc
     forgotten = marks(held.using)
     held.items = [_without_the_forgotten(item, forgotten) for item in held.items]
     careful = any(delivery.kills >= SUSPICIOUS_KILLS for delivery in held.deliveries.values())
+    uncertain = runner.batch_size  # so many may have been on their way when a worker died
     for items in _slices(held.items, 1 if careful else runner.batch_size):
         outcome = _attempt(runner, held, items, stopping)
         settle(held, outcome, runner.plugin.lane)
         if outcome.deferred:
             return outcome
-        held.interrupted = frozenset()
+        uncertain -= len(items)
+        if uncertain <= 0:
+            held.interrupted = frozenset()
         if stopping():
             break
     held.release()
