@@ -150,7 +150,7 @@ def print_where_to_look(processes: Processes, address: str) -> None:
   The journal   {address}/admin/pluginhost_journal/entry/   in the admin: name {ADMIN}, password {PASSWORD}
   The counts    {address}/numbers/ and {address}/admin/pluginhost_timeseries/eventcount/
   The documents {MONGO_URI.read_text().strip()}   database shop, collection events
-  The lanes     {manage} pluginhost
+  The lanes     {address}/admin/pluginhost/lane/ and {manage} pluginhost
   The logs      {processes.log("web")}, worker.log, standin.log and mongo.log beside it""",
         flush=True,
     )

@@ -221,7 +221,7 @@ class LaneAdmin(OutboxAdmin):
         if not choices:
             return None
         form = ActionForm(auto_id=False)
-        form.fields["action"].choices = [("", "---------"), *choices]  # type: ignore[attr-defined]
+        form.fields["action"].choices = [*self.get_action_choices(request)[:1], *choices]  # type: ignore[attr-defined]
         return form
 
     def _letters_url(self, request: HttpRequest, lane: LaneView) -> str:

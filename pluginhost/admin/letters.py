@@ -22,7 +22,6 @@ from pluginhost.delivery.envelopes import unpack
 from pluginhost.models import Chunk, DeadLetter, Lane
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Callable
 
     from django.db.models import QuerySet
@@ -232,12 +231,12 @@ class DeadLetterAdmin(OutboxAdmin):
         return format_html('{}<br><span class="quiet">{}</span>', reasons.in_words(letter), short)
 
     @admin.display(description=_("accepted"), ordering="created")
-    def accepted(self, letter: DeadLetter) -> dt.datetime:
-        return letter.created
+    def accepted(self, letter: DeadLetter) -> str:
+        return moment(letter.created)
 
     @admin.display(description=_("died"))
-    def died(self, letter: DeadLetter) -> dt.datetime:
-        return letter.due_at
+    def died(self, letter: DeadLetter) -> str:
+        return moment(letter.due_at)
 
     @admin.display(description=_("why"))
     def reason_in_words(self, letter: DeadLetter) -> str:
