@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -19,6 +21,7 @@ from pluginhost.delivery.worker import drain
 from pluginhost.models import Envelope
 from tests.celery import carried
 from tests.celery.carried import in_queue, stored_names, take_in
+from tests.processes import environment
 from tests.samples import Folder, Recorder
 from tests.site.models import Order
 from tests.steps import outbox_renamed
@@ -361,6 +364,45 @@ def test_after_a_fork_parent_and_child_have_connections_of_their_own(app, queue)
     assert Envelope.objects.count() == 0
     take_in(app, queue)
     assert stored_names() == ["parent before", "child", "parent after"]
+
+
+PROCESS = """
+import multiprocessing, os, sys
+import celery, django
+django.setup()
+app = celery.Celery("apart", broker=sys.argv[1])
+from pluginhost import host
+
+def track(name):
+    assert host.track(None, name) is not None
+
+if __name__ == "__main__":
+    track("main")
+    child = multiprocessing.get_context("fork").Process(target=track, args=("child",))
+    child.start()
+    child.join(30)
+    assert child.exitcode == 0
+    track("main")
+    assert "spilled" not in host.counts, host.counts
+"""
+
+
+def test_a_process_that_has_published_ends_in_silence(database, broker, site, queue):
+    given = {**environment(database), "PYTHONDEVMODE": "1", "PYTHONWARNINGS": "ignore::DeprecationWarning"}
+    setting = {**json.loads(given["PLUGINHOST_TEST_SETTING"]), "TRANSPORT": "celery"}
+
+    ended = subprocess.run(
+        [sys.executable, "-c", PROCESS, broker],
+        env={**given, "PLUGINHOST_TEST_SETTING": json.dumps(setting)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+    with carried.celery_app(broker) as app:
+        assert in_queue(app, queue) == 3
+    assert Envelope.objects.count() == 0
 
 
 # --- once ---
