@@ -6,17 +6,18 @@ import builtins
 import datetime as dt
 import io
 import json
+import threading
 from collections import Counter
 
 import pytest
 from django.core.management import call_command
-from django.db import OperationalError, transaction
+from django.db import OperationalError, connections, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from pluginhost import PermanentError, Person, RetryableError, host, signals
-from pluginhost.delivery import accounts, letters, marks
+from pluginhost.delivery import accounts, letters, marks, steps
 from pluginhost.delivery.intake import take
 from pluginhost.delivery.lanes import claim
 from pluginhost.delivery.letters import Selection
@@ -97,7 +98,7 @@ def test_a_rate_below_one_a_second(database, configure):
 
 
 def test_many_are_sent_again_in_steps_with_one_rate(database, configure, monkeypatch):
-    monkeypatch.setattr(letters, "STEP", 4)
+    monkeypatch.setattr(steps, "STEP", 4)
     refused(database, configure, *["x"] * 10)
     so_far = []
 
@@ -109,7 +110,7 @@ def test_many_are_sent_again_in_steps_with_one_rate(database, configure, monkeyp
 
 
 def test_what_dies_again_meanwhile_is_not_sent_for_ever(database, configure, monkeypatch):
-    monkeypatch.setattr(letters, "STEP", 1)
+    monkeypatch.setattr(steps, "STEP", 1)
     refused(database, configure, "a", "b")
     Recorder.act["recorder"] = raising(lambda: PermanentError("still no"))
 
@@ -413,7 +414,7 @@ def test_replay_says_what_will_wait(database, configure):
 
 
 def test_progress_goes_to_stderr(database, configure, monkeypatch):
-    monkeypatch.setattr(letters, "STEP", 2)
+    monkeypatch.setattr(steps, "STEP", 2)
     refused(database, configure, "a", "b", "c")
     out, err = io.StringIO(), io.StringIO()
     call_command("pluginhost", "replay", "--all", "--json", stdout=out, stderr=err)
@@ -491,3 +492,51 @@ def test_a_large_replay_goes_step_by_step(database, configure):
     assert letters.replay(Selection(), database, progress=so_far.append) == 1201
     assert so_far == [500, 1000, 1201]
     assert Delivery.objects.filter(state="waiting").count() == 1201
+
+
+def test_workers_go_on_beside_it_and_nothing_is_delivered_twice(any_database, configure, monkeypatch):
+    monkeypatch.setattr(steps, "STEP", 3)
+    configure("outbox", recorder={"RETRY_DELAY": 0.01}, folder={"RETRY_DELAY": 0.01})
+    turns = Counter()
+
+    def act(argument):
+        """Every third call is refused, every fifth is to be tried again."""
+        turns["calls"] += 1
+        if turns["calls"] % 3 == 0:
+            raise PermanentError("no")
+        if turns["calls"] % 5 == 0:
+            raise RetryableError("later")
+
+    Recorder.act["recorder"] = Recorder.act["folder"] = act
+    stop = threading.Event()
+
+    def work():
+        try:
+            while not stop.is_set():
+                track("a", "b", "c")
+                drain(host.registry.runners, any_database)
+        finally:
+            connections.close_all()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    counted = Counter()
+    try:
+        for turn in range(2000):
+            letters.replay(Selection(), any_database, rate=1000 if turn % 2 else None)
+            if turn % 3 == 0:
+                counted["recorder"] += letters.discard(Selection(lanes=("recorder",)), any_database, reason="a test")
+            elif turn % 30 == 1:
+                backlog = Selection(lanes=("folder",), state="waiting")
+                counted["folder"] += letters.discard(backlog, any_database, reason="a test")
+            if min(counted["recorder"], counted["folder"], len(seen("recorder")) - 20, len(seen("folder")) - 20) > 0:
+                break
+    finally:
+        stop.set()
+        worker.join()
+
+    for lane in ("recorder", "folder"):
+        found = account(any_database, lane)
+        assert found["discarded"] == counted[lane] > 0
+        ids = [event.message_id for event in Recorder.seen[lane]]
+        assert found["delivered"] == len(ids) == len(set(ids)) > 20

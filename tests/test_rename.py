@@ -6,7 +6,7 @@ import pytest
 from django.db.models import F
 
 from pluginhost import PermanentError, host
-from pluginhost.delivery import renaming
+from pluginhost.delivery import renaming, steps
 from pluginhost.delivery.intake import take
 from pluginhost.delivery.lanes import claim
 from pluginhost.delivery.pausing import pause, paused
@@ -159,7 +159,7 @@ def test_a_half_finished_delivery_follows_as_it_is(database, configure):
 
 
 def test_many_go_in_steps_and_balance_at_each(database, configure, monkeypatch):
-    monkeypatch.setattr(renaming, "STEP", 2)
+    monkeypatch.setattr(steps, "STEP", 2)
     configure("outbox", **OLD)
     for _ in range(5):
         track("a")

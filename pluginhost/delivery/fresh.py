@@ -17,7 +17,7 @@ from django.db.models import Max, Q, Sum
 from pluginhost import signals
 from pluginhost.db import take_write_lock
 from pluginhost.delivery import accounts
-from pluginhost.delivery.steps import STEP, tried_again
+from pluginhost.delivery.steps import pages, tried_again
 from pluginhost.models import Envelope
 
 if TYPE_CHECKING:
@@ -85,12 +85,8 @@ def _change(
 ) -> Iterator[int]:
     """Change the lanes of all envelopes for this one, step by step; an envelope without lanes goes. Yields events."""
     found = naming(lane, envelopes)
-    last, end = 0, found.aggregate(end=Max("id"))["end"]
-    while end is not None:
-        page = list(found.filter(id__gt=last, id__lte=end).order_by("id").values_list("id", flat=True)[:STEP])
-        if not page:
-            return
-        last = page[-1]
+    end = found.aggregate(end=Max("id"))["end"]
+    for page in pages(found.filter(id__lte=end)) if end is not None else ():
         yield tried_again(partial(_step, found.filter(id__in=page), using, change, tally), using)
 
 

@@ -25,7 +25,7 @@ from pluginhost.delivery.envelopes import unpack
 from pluginhost.delivery.reading import Letter as Letter
 from pluginhost.delivery.reading import read as read
 from pluginhost.delivery.settling import sweep_chunks
-from pluginhost.delivery.steps import STEP
+from pluginhost.delivery.steps import STEP, pages
 from pluginhost.delivery.steps import tried_again as tried_again
 from pluginhost.models import Delivery
 
@@ -178,12 +178,9 @@ def _parts(selection: Selection) -> Iterator[Selection]:
 def _pages(selection: Selection, using: str) -> Iterator[list[int]]:
     """The ids of what is selected as it begins, in their order; what fails again meanwhile is not met twice."""
     for part in _parts(selection):
-        found = select(part, using).order_by("id").values_list("id", flat=True)
         end = select(part, using).aggregate(end=Max("id"))["end"]
-        last = 0
-        while end is not None and (page := list(found.filter(id__gt=last, id__lte=end)[:STEP])):
-            yield page
-            last = page[-1]
+        if end is not None:
+            yield from pages(select(part, using).filter(id__lte=end))
 
 
 class _Pace(NamedTuple):

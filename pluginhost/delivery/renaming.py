@@ -19,7 +19,7 @@ from django.db.models.functions import Now
 from pluginhost.db import add_up, skip_locked, take_write_lock
 from pluginhost.delivery import accounts, fresh
 from pluginhost.delivery.settling import sweep_chunks
-from pluginhost.delivery.steps import STEP, tried_again
+from pluginhost.delivery.steps import pages, tried_again
 from pluginhost.models import Account, Delivery, Lane
 
 if TYPE_CHECKING:
@@ -61,10 +61,10 @@ def rename(
         raise Shared(n)
     tried_again(partial(_move_pause, old, new, using), using)  # first: what is paused stays so
     moved = fresh.rename(old, new, using)
-    discarded = last = 0
-    while page := list(_movable(old, using).filter(id__gt=last).order_by("id").values_list("id", flat=True)[:STEP]):
+    discarded = 0
+    for page in pages(_movable(old, using)):
         step = tried_again(partial(_move_step, old, new, using, page), using)
-        moved, discarded, last = moved + step[0], discarded + step[1], page[-1]
+        moved, discarded = moved + step[0], discarded + step[1]
         progress(moved + discarded)
     tried_again(partial(_move_accounts, old, new, using), using)
     return Renamed(moved, discarded, _owed(old, using))
