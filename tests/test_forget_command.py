@@ -8,12 +8,15 @@ import json
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connections
+from django.test import RequestFactory
 
 from pluginhost import RetryableError, host
 from pluginhost.delivery import forgetting
 from pluginhost.delivery.intake import take
 from pluginhost.models import Delivery, Envelope, Forgotten
 from pluginhost.plugin import Person
+from tests.docs_pages import DOCS, blocks
 from tests.samples import Folder, Recorder
 from tests.steps import account, run, seen, track
 
@@ -224,3 +227,42 @@ def test_it_asks_first(configure, database, monkeypatch, answer, forgets):
             call_command(*arguments, stdout=io.StringIO())
     assert asked == ["Forget the person with user id '42' and anonymous id 'a1', for good? [y/N] "]
     assert Forgotten.objects.exists() is forgets
+
+
+# --- what the page says ---
+
+
+def shown(word: str) -> str:
+    """The example of the page that has this word in it."""
+    page = DOCS / "howto" / "forget-a-person.md"
+    return next(block.text for block in blocks(page) if block.language == "python" and word in block.text)
+
+
+def test_an_account_is_deleted_as_the_page_says(configure, database, client, django_user_model):
+    """The view queues it with its commit, and the task forgets."""
+    pytest.importorskip("celery")
+    configure("outbox", recorder={})
+    ada = django_user_model.objects.create_user("ada")
+    pk = ada.pk
+    host.track(None, "hers", user_id=str(pk))
+    request = RequestFactory().post("/delete/")
+    request.user, request.session = ada, client.session
+    namespace = {"host": host, "__name__": f"docs_{database}"}
+    exec(shown("delete_account"), namespace)
+    queued = []
+    namespace["forget"].delay = lambda ids: queued.append((ids, connections[database].in_atomic_block))
+
+    assert namespace["delete_account"](request).url == "/"
+    assert not django_user_model.objects.exists()
+    assert queued == [([f"--user-id={pk}"], False)]
+    namespace["forget"](queued[0][0])
+    assert account(database, "recorder") == {"accepted": 1, "discarded": 1}
+
+
+def test_a_plugin_forgets_as_the_page_says():
+    namespace = {}
+    exec(shown("Newsletter"), namespace)
+    newsletter = namespace["Newsletter"]("newsletter", None)
+    newsletter.subscribers.update({"ada": "x", "bea": "y"})
+    assert newsletter.forget(Person(user_ids=("ada", "eve"))) == "1 subscribers were deleted."
+    assert newsletter.subscribers == {"bea": "y"}
