@@ -540,3 +540,10 @@ def test_workers_go_on_beside_it_and_nothing_is_delivered_twice(any_database, co
         assert found["discarded"] == counted[lane] > 0
         ids = [event.message_id for event in Recorder.seen[lane]]
         assert found["delivered"] == len(ids) == len(set(ids)) > 20
+
+
+def test_options_may_stand_before_the_subcommand(database, configure):
+    refused(database, configure, "a")
+    after = command("dead", "--json", "--database", database)
+    assert command("--json", "--database", database, "dead") == after
+    assert json.loads(after)["total"] == 1

@@ -8,7 +8,7 @@ from django.db.models import F
 from pluginhost import PermanentError, host
 from pluginhost.delivery import renaming, steps
 from pluginhost.delivery.intake import take
-from pluginhost.delivery.lanes import claim
+from pluginhost.delivery.lanes import LeaseLost, claim
 from pluginhost.delivery.pausing import pause, paused
 from pluginhost.delivery.settling import Outcome, settle
 from pluginhost.delivery.worker import drain
@@ -114,14 +114,20 @@ def test_what_a_worker_holds_stays_and_both_lanes_balance(database, configure):
     assert account(database, "new") == {"accepted": 2, "delivered": 1, "waiting": 1}
 
 
-def test_a_lease_that_has_lapsed_holds_nothing(database, configure):
+def test_who_let_its_lease_lapse_finishes_nothing_for_the_old_lane(database, configure):
     configure("outbox", **OLD)
     track("a")
     take(database)
-    claim(host.registry.runners["old"], database)
+    runner = host.registry.runners["old"]
+    held = claim(runner, database)
     make_due()
     configure("outbox", **NEW)
     assert command("rename", "old", "new") == "moved 1 event from old to new\n"
+    with pytest.raises(LeaseLost):
+        settle(held, Outcome(held.items, 1), runner.plugin.lane)
+    run(database, "new")
+    no_trace_of_old(database)
+    assert account(database, "new") == {"accepted": 1, "delivered": 1}
 
 
 def test_lanes_that_hold_the_same_events(database, configure):

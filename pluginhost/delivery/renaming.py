@@ -11,6 +11,7 @@ import datetime as dt
 from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
+from uuid import uuid4
 
 from django.db import connections, transaction
 from django.db.models import F, Q, Sum
@@ -119,6 +120,8 @@ def _move_step(old: str, new: str, using: str, ids: list[int]) -> tuple[int, int
         moved, discarded = (sum(row.n - row.done for row in some) for some in (once, twice))
         mine = Delivery.objects.using(using)
         mine.filter(id__in=[row.pk for row in once]).update(lane=new)
+        # Whoever let its lease lapse can't finish it for the old lane any more; that it was held is still seen.
+        mine.filter(id__in=[row.pk for row in once if row.token]).update(token=uuid4())
         mine.filter(id__in=[row.pk for row in twice]).delete()
         accounts.add(
             {(old, "accepted"): -moved, (new, "accepted"): moved, (old, "discarded"): discarded},
