@@ -1,7 +1,7 @@
 """Many workers and many writers, each a process: made by forks, because each start of Django costs a second.
 
-``python -m tests.many FOLDER WORKERS WRITERS EVENTS`` writes what each writer tracked into the folder, delivers all of
-it, and ends with status 0 if every process did. The site is that of ``tests.live_settings``.
+``python -m tests.many KIND FOLDER WORKERS WRITERS EVENTS`` writes what each writer tracked into the folder, delivers
+all of it, and ends with status 0 if every process did. The site is that of ``tests.live_settings``.
 """
 
 from __future__ import annotations
@@ -64,6 +64,36 @@ def write(path: Path, number: int, events: int) -> None:
     path.write_text("\n".join(done))
 
 
+def visit(path: Path, number: int, events: int) -> None:
+    """A site's process whose transactions read first and write later: some are ``refused``, no event is ``lost``."""
+    from django.db import OperationalError, transaction
+
+    from pluginhost import host
+    from tests.site.models import Order
+
+    done: list[str] = []
+    refused = 0
+    while len(done) < events:
+        accepted = []
+        name = f"event {len(done) % 7}"
+        try:
+            with transaction.atomic():
+                Order.objects.count()
+                if len(done) % 2:
+                    Order.objects.create(number=str(number))
+                accepted.append(host.track(None, name))
+                Order.objects.create(number=str(number))
+        except OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            refused += 1
+            time.sleep(0.01 * random.random())
+            continue
+        accepted.append(host.track(None, name))
+        done += [f"{name},{message_id}" if message_id else "lost" for message_id in accepted]
+    path.write_text("\n".join([*done, *["refused"] * refused]))
+
+
 def fork(act: Callable[[], None]) -> int:
     """Do it in a child, which ends with status 1 if it raises."""
     child = os.fork()
@@ -85,7 +115,10 @@ def ended(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def main(folder: Path, workers: int, writers: int, events: int) -> int:
+KINDS = {"write": write, "visit": visit}
+
+
+def main(kind: str, folder: Path, workers: int, writers: int, events: int) -> int:
     import django
 
     django.setup()
@@ -93,7 +126,8 @@ def main(folder: Path, workers: int, writers: int, events: int) -> int:
 
     working = [fork(work) for _ in range(workers)]
     try:
-        writing = [fork(lambda number=number: write(folder / str(number), number, events)) for number in range(writers)]
+        act = KINDS[kind]
+        writing = [fork(lambda number=number: act(folder / str(number), number, events)) for number in range(writers)]
         statuses = [ended(child) for child in writing]
         end = time.monotonic() + PATIENCE
         while not nothing_waits("default") and time.monotonic() < end:
@@ -105,4 +139,4 @@ def main(folder: Path, workers: int, writers: int, events: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), *map(int, sys.argv[2:])))
+    sys.exit(main(sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:])))

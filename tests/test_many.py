@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sqlite3
 import subprocess
 import sys
+import threading
 from collections import Counter
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 
+from pluginhost import host
 from pluginhost.builtin.journal.models import Entry
 from pluginhost.delivery import accounts
+from pluginhost.delivery.worker import drain
 from pluginhost.models import Chunk
 from pluginhost_timeseries.models import EventCount
 from tests.processes import ROOT, environment
+from tests.steps import seen
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 
 #: Of all writers together.
 EVENTS = int(os.environ.get("PLUGINHOST_TEST_EVENTS", "1500"))
-WORKERS = WRITERS = 8
 
 
 def deadlocks(database: str) -> int:
@@ -34,40 +44,117 @@ def deadlocks(database: str) -> int:
         return int(cursor.fetchone()[0])
 
 
-def run_many(database: str, folder, workers: int, writers: int) -> list[tuple[str, str]]:
-    """Names and message ids of what was tracked; nothing went wrong in any process, or was even said to."""
+def run_many(
+    kind: str, environ: dict[str, str], folder: Path, workers: int, writers: int, events: int
+) -> tuple[Counter[str], str]:
+    """What was tracked, a line an event, and what the processes said."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.many", str(folder), str(workers), str(writers), str(EVENTS // writers)],
-        env=environment(database),
+        [sys.executable, "-m", "tests.many", kind, str(folder), *map(str, [workers, writers, events // writers])],
+        env=environ,
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=500,
     )
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
-    return [tuple(line.split(",")) for path in folder.iterdir() for line in path.read_text().splitlines()]
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    return Counter(line for path in folder.iterdir() for line in path.read_text().splitlines()), said
+
+
+def diary(path: Path) -> Counter[str]:
+    """What was delivered, likewise."""
+    return Counter(line.replace(" ", ",").replace("event,", "event ") for line in path.read_text().splitlines())
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    (folder := tmp_path / "written").mkdir()
+    return folder
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("workers", [WORKERS])
-def test_many_workers_and_many_writers(any_database, configure, tmp_path, workers):
+def test_many_workers_and_many_writers(any_database, configure, tmp_path, written):
     if any_database == "default":
-        pytest.skip("SQLite has a test of its own")
-    (written := tmp_path / "written").mkdir()
-    configure(
-        "outbox", diary={"PLUGIN": "writer", "PATH": str(tmp_path / "diary"), "CONCURRENCY": 2}, journal={}, timeseries={}
-    )
+        pytest.skip("SQLite has tests of its own")
+    path = tmp_path / "diary"
+    configure("outbox", diary={"PLUGIN": "writer", "PATH": str(path), "CONCURRENCY": 2}, journal={}, timeseries={})
     before = deadlocks(any_database)
 
-    tracked = run_many(any_database, written, workers, WRITERS)
+    tracked, said = run_many("write", environment(any_database), written, 8, 8, EVENTS)
 
-    assert len(tracked) >= EVENTS - WRITERS
+    assert said == "", "no process had anything to complain of"
     assert deadlocks(any_database) == before
-    delivered = [line.rsplit(" ", 1) for line in (tmp_path / "diary").read_text().splitlines()]
-    assert Counter((name, message_id) for name, message_id in delivered) == Counter(tracked)
-    names = Counter(name for name, _ in tracked)
-    assert {row.name: row.count for row in EventCount.objects.all()} == names
-    assert {str(each) for each in Entry.objects.values_list("message_id", flat=True)} == {each for _, each in tracked}
+    assert len(tracked) == tracked.total() >= EVENTS - 8
+    assert diary(path) == tracked
+    names, ids = zip(*[line.split(",") for line in tracked], strict=True)
+    assert {row.name: row.count for row in EventCount.objects.all()} == Counter(names)
+    assert {str(message_id) for message_id in Entry.objects.values_list("message_id", flat=True)} == set(ids)
     for lane, account in accounts.read(any_database).items():
         assert account == dict.fromkeys(account, 0) | {"accepted": len(tracked), "delivered": len(tracked)}, lane
     assert not Chunk.objects.exists()
+
+
+def test_an_open_transaction_of_the_site_holds_up_no_worker(any_database, configure):
+    if any_database == "default":
+        pytest.skip("SQLite has one writer at a time")
+    configure("outbox", recorder={})
+    tracked, leave = threading.Event(), threading.Event()
+
+    def visit() -> None:
+        with transaction.atomic(using=any_database):
+            host.track(None, "undecided")
+            tracked.set()
+            leave.wait(30)
+        connections.close_all()
+
+    host.track(None, "before")
+    visitor = threading.Thread(target=visit)
+    visitor.start()
+    tracked.wait(30)
+    host.track(None, "after")
+    drain(host.registry.runners, any_database)
+    assert seen("recorder") == ["before", "after"]
+    leave.set()
+    visitor.join()
+    drain(host.registry.runners, any_database)
+
+    assert seen("recorder") == ["before", "after", "undecided"]
+
+
+@pytest.fixture
+def sqlite_site(tmp_path, configure):
+    """A site with a database file of its own, and these options: what its processes need to know."""
+
+    def site(**options):
+        configure("outbox", diary={"PLUGIN": "writer", "PATH": str(tmp_path / "diary")}, journal={}, timeseries={})
+        connections["default"].ensure_connection()
+        with closing(sqlite3.connect(tmp_path / "site.sqlite3")) as copy:
+            connections["default"].connection.backup(copy)
+        given = environment("default")
+        chosen = json.loads(given["PLUGINHOST_TEST_DATABASE"])
+        chosen |= {"NAME": str(tmp_path / "site.sqlite3"), "OPTIONS": options}
+        return {**given, "PLUGINHOST_TEST_DATABASE": json.dumps(chosen)}
+
+    return site
+
+
+@pytest.mark.timeout(600)
+def test_on_sqlite_no_visitor_sees_a_lock_if_the_site_passes_the_checks(sqlite_site, tmp_path, written):
+    site = sqlite_site(transaction_mode="IMMEDIATE", init_command="PRAGMA journal_mode=WAL;")
+
+    tracked, said = run_many("visit", site, written, 1, 3, EVENTS // 5)
+
+    assert "refused" not in tracked
+    assert said == ""
+    assert diary(tmp_path / "diary") == tracked
+
+
+@pytest.mark.timeout(600)
+def test_on_sqlite_no_work_is_lost_if_the_site_fails_the_checks(sqlite_site, tmp_path, written):
+    """The site's own transactions may fail there, and the log says when ours had to wait. What is accepted arrives."""
+    tracked, said = run_many("visit", sqlite_site(), written, 1, 3, EVENTS // 5)
+
+    tracked.pop("refused", 0)
+    assert "lost" not in tracked
+    assert "the outbox lost" not in said
+    assert diary(tmp_path / "diary") == tracked
