@@ -223,16 +223,13 @@ def _keep() -> str:
         start_new_session=True,
         text=True,
     )
-    _keepers.append(keeper)
     assert keeper.stdout is not None
     with keeper.stdout as told:
         url = told.readline().strip()
     if not url:
         raise RuntimeError(f"RabbitMQ did not start: status {keeper.wait()}")
+    keeper.returncode = 0  # it may outlive us, and nobody waits for it: no warning
     return url
-
-
-_keepers: list[subprocess.Popen[str]] = []
 
 
 @cache

@@ -10,6 +10,7 @@ from django.db import connections, transaction
 from pluginhost import host
 from pluginhost.delivery import accounts
 from pluginhost.models import Lane
+from tests.celery.killing import nudging
 from tests.celery.workers import Site
 from tests.processes import wait_until
 
@@ -48,17 +49,16 @@ def trouble():
 
 @pytest.mark.rabbitmq
 def test_in_a_prefork_pool_the_child_is_ended_and_another_takes_its_place(configure, tmp_path, rabbitmq):
-    with hanging(configure, tmp_path, rabbitmq) as site, site.worker("--concurrency", "2") as worker:
-        worker.ready()
+    with (
+        hanging(configure, tmp_path, rabbitmq) as site,
+        site.worker("--concurrency", "2") as worker,
+        nudging(site),
+    ):
         host.track(None, "hang", using="postgres", plugins={"well": False})
-        site.send("pluginhost.tick", "default")
         wait_until(lambda: trouble().exists())
         for number in range(5):
             host.track(None, f"event {number}", using="postgres")
-        site.send("pluginhost.tick", "default")
-        wait_until(lambda: delivered("well") == 5)
-        site.send("pluginhost.tick", "default")
-        wait_until(lambda: delivered("stuck") >= 5)
+        wait_until(lambda: delivered("well") == delivered("stuck") == 5)
         assert worker.process.poll() is None
         assert "the hook of stuck hangs" in worker.output
 
@@ -66,10 +66,8 @@ def test_in_a_prefork_pool_the_child_is_ended_and_another_takes_its_place(config
 @pytest.mark.valkey
 @pytest.mark.parametrize("pool", ["threads", "solo"])
 def test_in_other_pools_the_worker_ends_for_its_supervisor(pool, configure, tmp_path, valkey):
-    with hanging(configure, tmp_path, valkey) as site, site.worker("--pool", pool) as worker:
-        worker.ready()
+    with hanging(configure, tmp_path, valkey) as site, site.worker("--pool", pool) as worker, nudging(site):
         host.track(None, "hang", using="postgres")
-        site.send("pluginhost.tick", "default")
         assert worker.process.wait(30) == 70
         assert "the hook hung" in trouble().get().trouble
 
@@ -88,4 +86,4 @@ def test_what_waits_for_the_database_is_stored_later_whatever_limits_the_site_ha
             time.sleep(2.5)  # longer than the site's limits
         wait_until(lambda: accounts.read("postgres").get("writer", {}).get("accepted") == 1)
         assert worker.stop() == 0
-    assert site.waiting() == 0
+        assert site.waiting() == 0
