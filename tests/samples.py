@@ -51,6 +51,12 @@ class Folder(Recorder):
         self.seen.setdefault(self.alias, []).extend(batch)
 
 
+class Plain(Recorder):
+    """Of one whose receiver cannot tell two from one."""
+
+    dedupes = False
+
+
 class Broken(pluginhost.Plugin):
     """Raises in every hook."""
 
