@@ -8,6 +8,7 @@ from tests.site import pages, views
 urlpatterns = [
     path("", views.home, name="home"),
     path("twice/", views.twice),
+    path("tracked/", views.tracked),
     path("order/", views.order, name="order"),
     path("decorated/", views.decorated),
     path("adecorated/", views.adecorated),

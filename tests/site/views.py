@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 
 from django.contrib.auth import authenticate, login
@@ -22,6 +23,13 @@ def twice(request: HttpRequest) -> HttpResponse:
     host.track(request, "first")
     host.track(request, "second")
     return HttpResponse("twice")
+
+
+def tracked(request: HttpRequest) -> HttpResponse:
+    """Says which events it has tracked: one in a transaction, which is committed, and one that waits for the answer."""
+    with transaction.atomic(using=Chosen.alias or "default"):
+        ids = [host.track(request, "in a transaction")]
+    return HttpResponse(f"{os.getpid()} {ids[0]} {host.track(request, 'in the request')}")
 
 
 def order(request: HttpRequest) -> HttpResponse:
