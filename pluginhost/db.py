@@ -36,23 +36,47 @@ def harmless() -> Iterator[None]:
     caught, and turns the COMMIT into a ROLLBACK. So in an open transaction the first
     statement sets a savepoint, to which the transaction goes back if one fails. No
     statement, no cost.
+
+    MySQL and MariaDB undo the whole transaction if a statement is the victim of a
+    deadlock. What comes next must not be committed as if nothing had happened.
     """
-    guards = [
-        _Guard(connection)
-        for connection in connections.all(initialized_only=True)
-        if connection.vendor == "postgresql" and in_transaction(connection.alias)
-    ]
-    if not guards:
+    open_ones = [each for each in connections.all(initialized_only=True) if in_transaction(each.alias)]
+    guards = [_Guard(connection) for connection in open_ones if connection.vendor == "postgresql"]
+    others = [connection for connection in open_ones if connection.vendor == "mysql"]
+    if not guards and not others:
         yield
         return
     try:
         with ExitStack() as stack:
             for guard in guards:
                 stack.enter_context(guard.connection.execute_wrapper(guard))
+            for connection in others:
+                stack.enter_context(connection.execute_wrapper(_see_victims))
             yield
     finally:
         for guard in guards:
             guard.end()
+
+
+#: MySQL's error for the victim of a deadlock, whose transaction is gone (ER_LOCK_DEADLOCK).
+DEADLOCK = 1213
+
+
+def is_undone(connection: BaseDatabaseWrapper, error: BaseException) -> bool:
+    """Whether this error has undone the open transaction; then Django lets nothing else be done in it."""
+    if connection.vendor != "mysql" or not isinstance(error, DatabaseError) or error.args[:1] != (DEADLOCK,):
+        return False
+    if connection.in_atomic_block:
+        connection.set_rollback(True)
+    return True
+
+
+def _see_victims(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
+    try:
+        return execute(sql, params, many, context)
+    except DatabaseError as error:
+        is_undone(context["connection"], error)
+        raise
 
 
 class _Guard:

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -43,9 +44,9 @@ def produced(id_, databases=()):
 
 
 @pytest.mark.django_db(databases="__all__")
-def test_a_clean_site_has_no_messages(database, configure):
+def test_a_clean_site_has_no_messages(any_database, configure):
     configure("outbox", recorder={}, folder={}, filter={}, snippet={}, PAGE_VIEWS="server", ANONYMOUS_COOKIE="visitor")
-    assert run([database]) == []
+    assert run([any_database]) == []
 
 
 def test_e001_the_setting(configure):
@@ -165,6 +166,101 @@ def test_w004_a_database_that_is_not_tested(configure, monkeypatch):
     assert run([alias for alias in connections if alias != "default"]) == []
     configure("inline", recorder={})
     assert run(["default"]) == []
+
+
+@pytest.mark.django_db
+def test_w014_sqlite_that_does_not_wait_for_a_worker(configure, monkeypatch):
+    configure("outbox", recorder={})
+    monkeypatch.setitem(connections["default"].settings_dict["OPTIONS"], "timeout", 0.5)
+    assert "waits 0.5 s" in produced("W014").msg
+
+    monkeypatch.setitem(connections["default"].settings_dict["OPTIONS"], "timeout", 20)
+    assert run() == []
+
+
+@pytest.fixture
+def mariadb(any_database, configure, monkeypatch):
+    """The connection to MariaDB, which the outbox uses; ``answers`` replace what the server says."""
+    if any_database != "mariadb":
+        pytest.skip("about MariaDB")
+    configure("outbox", recorder={})
+    return connections[any_database]
+
+
+@contextmanager
+def answering(connection, **variables):
+    """The server has these variables."""
+
+    def wrapper(execute, sql, params, many, context):
+        for name, value in variables.items():
+            sql = sql.replace(f"@@{name}", f"'{value}'" if isinstance(value, str) else str(value))
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(wrapper):
+        yield
+
+
+@pytest.mark.django_db(databases="__all__")
+@pytest.mark.parametrize("level", ["repeatable read", "serializable", None])
+def test_w015_transactions_that_lock_gaps(mariadb, monkeypatch, level):
+    monkeypatch.setitem(mariadb.settings_dict["OPTIONS"], "isolation_level", level)
+    assert (level or "the server's") in produced("W015").msg
+
+    monkeypatch.setitem(mariadb.settings_dict["OPTIONS"], "isolation_level", "READ COMMITTED")
+    assert run(["mariadb"]) == []
+
+
+@pytest.mark.django_db(databases="__all__")
+def test_w016_and_w004_a_server_that_is_too_old(mariadb, monkeypatch):
+    monkeypatch.setattr(mariadb, "mysql_version", (10, 5, 8))
+    old, slow = run(["mariadb"])
+    assert (old.id, slow.id) == ("pluginhost.W004", "pluginhost.W016")
+    assert slow.msg == "MariaDB 10.5.8, the database 'mariadb', lacks SKIP LOCKED."
+
+
+@pytest.mark.django_db(databases="__all__")
+def test_w004_mysql(mariadb, monkeypatch):
+    monkeypatch.setattr(mariadb, "mysql_is_mariadb", False)
+    monkeypatch.setattr(mariadb, "mysql_version", (8, 4, 0))
+    assert "not tested on MySQL 8.4.0" in produced("W004", ["mariadb"]).msg
+
+
+@pytest.mark.django_db(databases="__all__")
+@pytest.mark.parametrize(
+    ("id_", "variable", "value", "msg"),
+    [
+        ("W017", "max_allowed_packet", 1024**2, "statements of 1048576 bytes at most"),
+        ("W018", "character_set_database", "latin1", "keeps texts as latin1"),
+        ("W019", "innodb_rollback_on_timeout", 1, "rolls back whole transactions"),
+    ],
+)
+def test_what_a_server_is_set_to(mariadb, id_, variable, value, msg):
+    with answering(mariadb, **{variable: value}):
+        assert msg in produced(id_, ["mariadb"]).msg
+    assert run(["mariadb"]) == []
+
+
+@pytest.mark.django_db(databases="__all__", transaction=True)
+@pytest.mark.parametrize(
+    ("id_", "change", "back"),
+    [
+        ("E018", "pluginhost_lane ENGINE=Aria", "pluginhost_lane ENGINE=InnoDB"),
+        (
+            "E019",
+            "pluginhost_envelope MODIFY envelope_id char(32) NOT NULL",
+            "pluginhost_envelope MODIFY envelope_id uuid NOT NULL",
+        ),
+    ],
+)
+def test_tables_that_are_not_as_they_should_be(mariadb, id_, change, back):
+    with mariadb.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {change}")
+    try:
+        produced(id_, ["mariadb"])
+    finally:
+        with mariadb.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE {back}")
+    assert run(["mariadb"]) == []
 
 
 @pytest.fixture

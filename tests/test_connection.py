@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
+from django.db.transaction import TransactionManagementError
+from django.test.utils import CaptureQueriesContext
 
 from pluginhost import host
 from pluginhost.delivery.worker import drain
@@ -100,3 +104,44 @@ def test_what_the_site_holds_in_its_session_survives_a_failed_insert(database, c
         cursor.execute("DROP TABLE of_the_site")
         cursor.execute("SELECT pg_advisory_unlock(42)")
         assert cursor.fetchone() == (True,)
+
+
+def deadlock(execute, sql, params, many, context):
+    """What InnoDB does with the victim of a deadlock: it undoes the whole transaction."""
+    if "INSERT INTO" in sql and "pluginhost" in sql:
+        execute("ROLLBACK", None, False, context)
+        raise OperationalError(1213, "Deadlock found when trying to get lock; try restarting transaction")
+    return execute(sql, params, many, context)
+
+
+@pytest.mark.mariadb
+@pytest.mark.parametrize("more", [True, False], ids=["in between", "last"])
+def test_a_transaction_that_a_deadlock_undid_is_not_committed_by_half(any_database, configure, more):
+    if any_database != "mariadb":
+        pytest.skip("elsewhere a deadlock undoes no more than the statement, or all that follows fails")
+    configure("outbox", recorder={})
+
+    with suppress(TransactionManagementError), transaction.atomic(using=any_database):
+        Order.objects.create(number="1")
+        with connections[any_database].execute_wrapper(deadlock):
+            assert host.track(None, "undone") is None
+        if more:
+            Order.objects.create(number="2")
+
+    assert order_numbers() == []
+    assert stored() == 0
+
+
+@pytest.mark.mariadb
+def test_statements_are_no_longer_than_a_server_takes(any_database, configure):
+    if any_database != "mariadb":
+        pytest.skip("other databases take any length")
+    configure("outbox", recorder={})
+
+    with CaptureQueriesContext(connections[any_database]) as queries, host.batch():
+        for _ in range(200):
+            host.track(None, "large", {"text": '"' * 15_000})
+
+    assert stored() == 200
+    assert len(queries) > 5
+    assert max(len(query["sql"]) for query in queries) < 4 * 1024 * 1024

@@ -15,11 +15,11 @@ from django.db import connections, transaction
 
 from pluginhost import counts
 from pluginhost.conf import get_settings
-from pluginhost.db import in_transaction
-from pluginhost.delivery.envelopes import VERSION
+from pluginhost.db import in_transaction, is_undone
+from pluginhost.delivery.envelopes import MAX_BYTES, VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from uuid import UUID
 
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -65,6 +65,9 @@ def _put(envelopes: Sequence[Envelope], using: str, *, ignore: bool) -> bool:
     try:
         _insert(connection, _rows(envelopes), inside=inside, ignore=ignore)
     except Exception as error:
+        if inside and is_undone(connection, error):
+            logger.error("the server undid the site's transaction, and with it %s: %s", _describe(envelopes), error)
+            return False
         return _again_later(connection, envelopes, error) if inside else _again_now(connection, envelopes, error)
     _wake(using)
     return True
@@ -75,17 +78,33 @@ def _rows(envelopes: Sequence[Envelope]) -> list[Row]:
 
 
 def _insert(connection: BaseDatabaseWrapper, rows: Sequence[Row], *, inside: bool, ignore: bool) -> None:
+    if not (inside and connection.vendor == "postgresql"):  # elsewhere a failed statement dooms no transaction
+        for part in _parts(connection, rows):
+            with connection.cursor() as cursor:
+                cursor.execute(_sql(connection, len(part), ignore=ignore), _values(connection, part))
+        return
     sql = _sql(connection, len(rows), ignore=ignore)
     values = _values(connection, rows)
-    if not (inside and connection.vendor == "postgresql"):  # elsewhere a failed statement dooms no transaction
-        with connection.cursor() as cursor:
-            cursor.execute(sql, values)
-    elif connection.settings_dict["OPTIONS"].get("server_side_binding"):
+    if connection.settings_dict["OPTIONS"].get("server_side_binding"):
         # The server binds the arguments of one statement at a time.
         with transaction.atomic(connection.alias), connection.cursor() as cursor:
             cursor.execute(sql, values)
     else:
         _insert_in_savepoint(connection, sql, values)
+
+
+def _parts(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """What goes into a statement: MySQL and MariaDB end a connection that sends them too long a one."""
+    if connection.vendor != "mysql":
+        yield rows
+        return
+    part: list[Row] = []
+    for row in rows:
+        if part and sum(len(each.payload) for each in (*part, row)) > MAX_BYTES:
+            yield part
+            part = []
+        part.append(row)
+    yield part
 
 
 def _insert_in_savepoint(connection: BaseDatabaseWrapper, sql: str, values: Sequence[Any]) -> None:
@@ -178,8 +197,7 @@ def _last_try(using: str, envelopes: Sequence[Envelope]) -> None:
 
 
 def _insert_ignoring(connection: BaseDatabaseWrapper, envelopes: Sequence[Envelope]) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(_sql(connection, len(envelopes), ignore=True), _values(connection, _rows(envelopes)))
+    _insert(connection, _rows(envelopes), inside=False, ignore=True)
 
 
 def _describe(envelopes: Sequence[Envelope]) -> str:

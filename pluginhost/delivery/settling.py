@@ -32,6 +32,8 @@ logger = logging.getLogger("pluginhost.delivery")
 MAX_RETRY_AFTER = 3600.0
 #: Seconds between two attempts to write down an outcome.
 PAUSES = (0.1, 0.5, 2.0)
+#: Rows of one INSERT, each with an event of up to 32 KiB: a server takes 4 MiB, and escapes may double them.
+ROWS = 50
 
 
 @dataclass
@@ -126,7 +128,7 @@ def _write_failures(claim: Claim, outcome: Outcome, lane: LaneOptions, news: New
             claim.rows().filter(id=item.delivery.pk).update(token=None, kills=0, **changed)
         else:
             leaving.append(row)
-    Delivery.objects.using(claim.using).bulk_create(leaving)
+    Delivery.objects.using(claim.using).bulk_create(leaving, batch_size=ROWS)
     return alone
 
 
@@ -209,7 +211,7 @@ def _bury(claim: Claim, delivery: Delivery, failure: Failure, lane: LaneOptions,
     claim.rows().filter(id=delivery.pk).delete()
     left = [item for item in unfinished if not item.stored.erased]
     letters = [_row_of(item, failure._replace(dead=True), lane, news) for item in left]
-    Delivery.objects.using(claim.using).bulk_create(letters)
+    Delivery.objects.using(claim.using).bulk_create(letters, batch_size=ROWS)
     return len(unfinished) - len(left)
 
 
