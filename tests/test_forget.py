@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import threading
+import warnings
 from collections import Counter
 from hashlib import sha256
 
@@ -16,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pluginhost import PermanentError, RetryableError, host
-from pluginhost.delivery import accounts
+from pluginhost.delivery import accounts, lanes, work
 from pluginhost.delivery import marks as marks_module
-from pluginhost.delivery.forgetting import ask, forget, look, mark, marks, sweep
+from pluginhost.delivery.forgetting import Marks, ask, forget, look, mark, marks, sweep
 from pluginhost.delivery.intake import take
 from pluginhost.delivery.work import step
 from pluginhost.models import Account, Chunk, Delivery, Envelope, Forgotten
@@ -258,6 +259,33 @@ def test_no_dead_letter_is_made_of_an_event_that_is_forgotten(configure, databas
     assert account(database, "recorder") == {"accepted": 3, "dead": 2, "discarded": 1}
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "America/New_York"])
+def test_a_site_without_time_zones(configure, database, settings, zone):
+    settings.TIME_ZONE, settings.USE_TZ = zone, False
+    configure("outbox", recorder={})
+    forget(ADA, database)
+    for name, seconds in [("before", -5), ("after", 5)]:
+        host.track(None, name, user_id="user-ada", timestamp=now() + dt.timedelta(seconds=seconds))
+    run(database, "recorder")
+    assert seen("recorder") == ["after"]
+
+
+def test_a_database_session_in_another_time_zone(configure, any_database):
+    """As MySQL's and MariaDB's are, where the server is not set to UTC."""
+    configure("outbox", recorder={})
+    if connections[any_database].vendor == "mysql":
+        with connections[any_database].cursor() as cursor:
+            cursor.execute("SET time_zone = '-05:00'")
+    try:
+        forget(ADA, any_database)
+        host.track(None, "before", user_id="user-ada", timestamp=now() - dt.timedelta(seconds=5))
+        host.track(None, "after", user_id="user-ada", timestamp=now() + dt.timedelta(seconds=5))
+        run(any_database, "recorder")
+    finally:
+        connections[any_database].close()
+    assert seen("recorder") == ["after"]
+
+
 def test_only_a_digest_is_kept(database):
     forget(ADA, database)
     kept = set(Forgotten.objects.values_list("digest", flat=True))
@@ -285,6 +313,26 @@ def test_a_claim_costs_one_query_more(configure, database):
     with CaptureQueriesContext(connections[database]) as queries:
         assert marks(database) is marks(database)
     assert len(queries) == 2
+
+
+def test_a_child_knows_marks_of_its_own(configure, database):
+    """After a fork it goes on with what its parent knew, and sees what comes later."""
+    mark(ADA, database)
+    marks(database)
+    connections.close_all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads that other tests have left
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            mark(Person(user_ids=("user-bea",)), database)
+            status = 0 if marks(database).at(("user", "user-ada")) else 2
+            connections.close_all()
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert marks(database).at(("user", "user-bea"))
 
 
 def test_marks_of_other_processes_are_seen(configure, database):
@@ -376,6 +424,46 @@ def test_what_a_worker_holds_is_waited_for(configure, any_database):
     assert said == ["waiting for workers to finish 1 deliveries that they hold"]
     assert_nothing_of_ada_is_kept()
     assert account(any_database, "folder") == {"accepted": 2, "delivered": 2}
+
+
+def test_a_claim_that_has_read_the_person_and_is_not_committed_yet_is_waited_for(configure, any_database, monkeypatch):
+    """Its worker would write the person down again if the event fails, after all was erased."""
+    configure("outbox", folder={"MAX_ATTEMPTS": 1})
+    host.track(None, "hers", user_id="user-ada")
+    take(any_database)
+    has_read, may_commit = threading.Event(), threading.Event()
+    read = lanes._read
+
+    def slowly(found) -> None:
+        read(found)
+        has_read.set()
+        assert may_commit.wait(30)
+
+    monkeypatch.setattr(lanes, "_read", slowly)
+    # Marked at the last moment: this worker's claim has begun, and is not seen by anybody.
+    monkeypatch.setattr(work, "marks", lambda using: Marks())
+    worker = Worker(any_database, "folder", PermanentError("no"))
+    worker.may_go_on.set()
+    done = []
+
+    def forget_her() -> None:
+        try:
+            done.append(forget(ADA, any_database))
+        finally:
+            connections.close_all()
+
+    forgetting = threading.Thread(target=forget_her, daemon=True)
+    worker.start()
+    assert has_read.wait(30)
+    forgetting.start()
+    forgetting.join(0.5)
+    assert forgetting.is_alive()
+    may_commit.set()
+    worker.join(30)
+    forgetting.join(30)
+    assert done[0].complete
+    assert_nothing_of_ada_is_kept()
+    assert account(any_database, "folder") == {"accepted": 1, "discarded": 1}
 
 
 @pytest.mark.parametrize("error", [RetryableError("away"), PermanentError("no"), RuntimeError("broken")], ids=repr)
