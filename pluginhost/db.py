@@ -129,6 +129,18 @@ class _Guard:
         return True
 
 
+def upsert(row: models.Model, *names: str, using: str) -> None:
+    """Insert a row, or give these fields of the row with its primary key its values; that row is then locked."""
+    model = type(row)
+    key = model._meta.pk
+    assert key is not None
+    # MySQL and MariaDB find the conflict themselves, and take no field for it.
+    unique = None if connections[using].vendor == "mysql" else [key.name]
+    model._default_manager.using(using).bulk_create(
+        [row], update_conflicts=True, update_fields=names, unique_fields=unique
+    )
+
+
 def counts_new_rows(connection: BaseDatabaseWrapper) -> bool:
     """Whether ``insert_new`` works here: PostgreSQL, SQLite from 3.35 on, MariaDB and MySQL."""
     if connection.vendor == "sqlite":

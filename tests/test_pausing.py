@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 
 import pytest
+from django.db import connections
 from django.utils import timezone
 
 from pluginhost import PermanentError, RetryableError, host
-from pluginhost.delivery import pausing
+from pluginhost.delivery import pausing, troubles
 from pluginhost.delivery.intake import take
 from pluginhost.delivery.lanes import claim
 from pluginhost.delivery.pausing import overview, pause, paused, resume
@@ -34,6 +36,30 @@ def test_a_paused_lane_delivers_nothing_and_no_other_lane_notices(database, conf
     resume("recorder", database)
     drain(host.registry.runners, database)
     assert seen("recorder") == ["a"]
+
+
+def test_a_pause_stays_though_a_worker_clears_the_trouble_of_the_lane_at_that_moment(any_database, configure):
+    configure("outbox", recorder={})
+    troubles.mark("recorder", any_database, "the hook hung")
+    troubles.reset()
+
+    def clear() -> None:
+        troubles.works("recorder", any_database)
+        connections.close_all()
+
+    worker = threading.Thread(target=clear)
+
+    def meanwhile(execute, sql, *args):
+        if "UPDATE" in sql and "INSERT" not in sql and worker.ident is None:
+            worker.start()
+            worker.join(0.5)  # it waits for the pause, if the pause has locked the row
+        return execute(sql, *args)
+
+    with connections[any_database].execute_wrapper(meanwhile):
+        pause("recorder", any_database, "they move")
+    worker.join()
+
+    assert list(paused(any_database)) == ["recorder"]
 
 
 def test_what_is_in_hand_when_the_pause_begins_is_finished(database, configure):

@@ -13,7 +13,7 @@ from django.db import connections, transaction
 from django.db.models import F, Min, Q, Sum
 from django.db.models.functions import Coalesce, Now
 
-from pluginhost.db import take_write_lock
+from pluginhost.db import take_write_lock, upsert
 from pluginhost.delivery import accounts
 from pluginhost.models import Delivery, Envelope, Lane
 
@@ -54,13 +54,12 @@ class LaneView:
 
 def pause(lane: str, using: str, because: str = "") -> None:
     """Let a lane deliver nothing until it is resumed. A lane that is paused already stays so since then."""
-    rows = Lane.objects.using(using)
+    row = Lane(name=lane, paused_because=because.replace("\0", "")[:MAX_BECAUSE])
     with transaction.atomic(using):
         take_write_lock(connections[using], Lane)
-        rows.bulk_create([Lane(name=lane)], ignore_conflicts=True)
-        rows.filter(name=lane).update(
-            paused_at=Coalesce(F("paused_at"), Now()), paused_because=because.replace("\0", "")[:MAX_BECAUSE]
-        )
+        # Locks a row that is there: a worker whose lane works again may be about to delete it.
+        upsert(row, "paused_because", using=using)
+        Lane.objects.using(using).filter(name=lane).update(paused_at=Coalesce(F("paused_at"), Now()))
 
 
 def resume(lane: str, using: str) -> None:

@@ -11,6 +11,7 @@ from django.db import Error as DatabaseError
 from django.db import connections
 from django.db.models.functions import Now
 
+from pluginhost.db import upsert
 from pluginhost.models import Lane
 from pluginhost.signals import lane_troubled, post
 
@@ -30,13 +31,8 @@ _told: dict[tuple[str, str], float] = {}
 
 def mark(lane: str, using: str, trouble: str) -> None:
     """Write it into the lane's row, and send ``lane_troubled``. A database that refuses is logged."""
-    row = Lane(name=lane, trouble=trouble, trouble_at=Now())
-    # MySQL and MariaDB find the conflict themselves, and take no field for it.
-    unique = None if connections[using].vendor == "mysql" else ["name"]
     try:
-        Lane.objects.using(using).bulk_create(
-            [row], update_conflicts=True, update_fields=["trouble", "trouble_at"], unique_fields=unique
-        )
+        upsert(Lane(name=lane, trouble=trouble, trouble_at=Now()), "trouble", "trouble_at", using=using)
     except DatabaseError as error:
         logger.warning("lane %s: its trouble could not be written down: %s", lane, error)
     post(lane_troubled, lane=lane, trouble=trouble, using=using)
