@@ -31,6 +31,9 @@ ALL_DATABASES = [*DATABASES, _served("mariadb", "MariaDB")]
 if os.environ.get("PLUGINHOST_TEST_MARIADB") == "everything":
     DATABASES = ALL_DATABASES
 
+#: For tests that start many processes, about what no database could spoil.
+on_sqlite, on_postgres = (pytest.mark.parametrize("database", [one], indirect=True) for one in DATABASES[:2])
+
 
 @pytest.fixture(params=DATABASES)
 def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:

@@ -17,8 +17,8 @@ from django.db import connections
 
 from pluginhost import counts, host, registry
 from pluginhost.delivery.worker import drain
+from tests.fixtures import on_postgres, on_sqlite
 from tests.processes import ROOT, environment
-from tests.routers import Chosen
 from tests.steps import account, seen, stored
 
 if TYPE_CHECKING:
@@ -203,6 +203,7 @@ if __name__ == "__main__":
 """
 
 
+@on_postgres
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_children_of_multiprocessing_that_are_begun_anew(database, configure, tmp_path, method):
     configure("outbox", recorder={})
@@ -244,6 +245,7 @@ with host.batch():
 """
 
 
+@on_sqlite
 def test_a_process_that_ends_within_a_batch_loses_nothing(database, configure):
     configure("outbox", recorder={})
 
@@ -291,16 +293,13 @@ os._exit(0)
 """
 
 
-@pytest.mark.postgres
+@on_postgres
 @pytest.mark.parametrize("lock", ["free", "locked"])
-def test_after_a_fork_the_child_has_a_worker_thread_of_its_own(configure, tmp_path, monkeypatch, lock):
-    """On PostgreSQL: SQLite's own locks, held by another thread at a fork, stay shut in the child."""
-    if "postgres" not in connections:
-        pytest.skip("no PostgreSQL server")
-    monkeypatch.setattr(Chosen, "alias", "postgres")
+def test_after_a_fork_the_child_has_a_worker_thread_of_its_own(database, configure, tmp_path, lock):
+    """Not with SQLite: its own locks, held by another thread at a fork, stay shut in the child."""
     configure("outbox", writer={"PATH": str(tmp_path / "written"), "TIMEOUT": 2}, WORKER="thread")
 
-    assert run("postgres", "-c", THREAD, lock) == "done\n"
+    assert run(database, "-c", THREAD, lock) == "done\n"
 
     names = [line.split()[0] for line in (tmp_path / "written").read_text().splitlines()]
     assert names == ["before", "child", "parent"][: 3 if lock == "free" else 2]

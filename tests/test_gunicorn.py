@@ -16,6 +16,7 @@ import pytest
 
 from pluginhost import host
 from pluginhost.delivery.worker import drain
+from tests.fixtures import DATABASES
 from tests.processes import ROOT, environment
 from tests.samples import Recorder
 from tests.servers import free_port, wait_for_port
@@ -76,7 +77,14 @@ class Visitor(threading.Thread):
                 self.failures.append(answer.status)
 
 
-@pytest.mark.parametrize("options", [(), ("--threads", "2")], ids=["processes", "threads"])
+@pytest.mark.parametrize(
+    ("database", "options"),
+    [
+        pytest.param("default", (), id="sqlite-processes"),
+        pytest.param("postgres", ("--threads", "2"), id="postgres-threads", marks=DATABASES[1].marks),
+    ],
+    indirect=["database"],
+)
 def test_a_server_that_is_told_to_end_under_load_loses_nothing(database, configure, options):
     configure("outbox", recorder={})
     port = free_port()
