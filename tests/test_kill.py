@@ -7,7 +7,7 @@ import pytest
 from tests import killing
 from tests.processes import end, nothing_waits, start, wait_until
 
-EVENTS, KILLS = killing.size(events=10_000, kills=20)
+EVENTS, KILLS = killing.size(events=3_000, kills=8)
 
 
 class Worker:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 from celery import Celery
 from celery.signals import worker_init, worker_ready
@@ -23,11 +24,13 @@ app.autodiscover_tasks()
 
 @app.task(name="tests.order")
 def order(number: int) -> None:
-    """A task of the site's own that tracks."""
+    """A task of the site's own that tracks, and then notes that its calls have returned."""
     host.track(None, "ordered", {"number": number})
     with host.batch():
         host.track(None, "packed", {"number": number})
         host.track(None, "sent", {"number": number})
+    with Path(os.environ["PLUGINHOST_TEST_NOTES"]).open("a") as notes:
+        notes.write(f"{number}\n")
 
 
 @worker_init.connect

@@ -10,10 +10,10 @@ from pluginhost.delivery import accounts
 from tests.celery.workers import Site
 from tests.processes import nothing_waits, wait_until
 
+#: Valkey and prefork are what the page about Celery shows: tests/celery/test_site.py.
 POOLS = [
     pytest.param("rabbitmq", "prefork", marks=pytest.mark.rabbitmq),
     pytest.param("rabbitmq", "threads", marks=pytest.mark.rabbitmq),
-    pytest.param("valkey", "prefork", marks=pytest.mark.valkey),
     pytest.param("valkey", "solo", marks=pytest.mark.valkey),
 ]
 

@@ -290,7 +290,7 @@ def test_a_process_that_ends_closes_the_plugins_that_it_has_used(signal, configu
     assert closed == ["recorder"]
 
 
-def test_a_site_without_celery_never_imports_it(configure, database):
+def test_a_site_without_celery_never_imports_it(configure):
     configure("outbox", recorder={})
     script = (
         "import sys; sys.modules['celery'] = sys.modules['kombu'] = None\n"
@@ -299,6 +299,6 @@ def test_a_site_without_celery_never_imports_it(configure, database):
         "from pluginhost import host\n"
         "call_command('check'); host.track(None, 'one'); call_command('pluginhost', 'worker', '--drain')\n"
     )
-    environ = environment(database)
+    environ = environment("default")
     subprocess.run([sys.executable, "-c", script], env=environ, cwd=ROOT, check=True, capture_output=True, text=True)
-    assert account(database, "recorder") == {"accepted": 1, "delivered": 1}
+    assert account("default", "recorder") == {"accepted": 1, "delivered": 1}
