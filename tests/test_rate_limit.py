@@ -102,6 +102,18 @@ def test_the_claim_is_kept_while_waiting_and_a_stop_is_noticed_soon(clock):
     assert max(clock.slept) <= pacing.LOOK_EVERY
 
 
+def test_who_stops_waiting_puts_nobody_off(clock):
+    """Ten minutes in pieces of ten seconds, as tasks of Celery's work: an event each twenty seconds comes through."""
+    pace, handed = Pace(0.05), []
+    for _ in range(60):
+        end = clock.now + 10
+        while pace.wait(1, nothing, lambda end=end: clock.now > end):
+            handed.append(round(clock.now - 1000, 1))
+
+    assert handed[:3] == pytest.approx([0, 20, 40], abs=0.2)
+    assert len(handed) in (30, 31)
+
+
 @pytest.mark.parametrize(("rate", "size"), [(0.1, 1), (1, 1), (7.9, 7), (499, 499), (10_000, 500)])
 def test_a_batch_is_as_large_as_a_second_allows(rate, size):
     assert Pace(rate).fit(500) == size

@@ -34,16 +34,29 @@ class Pace:
     def wait(self, n: int, keep: Callable[[], None], stopping: Callable[[], bool]) -> bool:
         """Wait until n more events may be handed over. Returns False, soon, if the worker is to stop.
 
-        ``keep`` is called again and again meanwhile, to keep the claim on them.
+        ``keep`` is called again and again meanwhile, to keep the claim on them. Who
+        stops has used nothing of the time line: a task of Celery's ends after ten
+        seconds, and one event may take longer.
         """
         if self.rate is None:
             return True
-        with self._lock:
-            turn = max(time.monotonic(), self._next)
-            self._next = turn + n / self.rate
-        while (rest := turn - time.monotonic()) > 0:
+        waited = False
+        while (rest := self._take(n, self.rate, on_time=waited)) > 0:
             if stopping():
                 return False
             keep()
             time.sleep(min(rest, LOOK_EVERY))
+            waited = True
         return True
+
+    def _take(self, n: int, rate: float, *, on_time: bool) -> float:
+        """Seconds until it is the turn of n events; 0 if it is now, and then their time is taken.
+
+        ``on_time`` says that somebody has waited for this moment: to oversleep costs nothing.
+        """
+        with self._lock:
+            now = time.monotonic()
+            if now < self._next:
+                return self._next - now
+            self._next = (self._next if on_time else now) + n / rate
+            return 0.0
