@@ -49,6 +49,20 @@ def any_database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     return str(request.param)
 
 
+@pytest.fixture(params=ALL_DATABASES[1:])
+def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The same, on those that are servers, with many writers at a time."""
+    monkeypatch.setattr(Chosen, "alias", request.param)
+    return str(request.param)
+
+
+@pytest.fixture(params=ALL_DATABASES[2:])
+def mariadb(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The same, on MariaDB alone."""
+    monkeypatch.setattr(Chosen, "alias", request.param)
+    return str(request.param)
+
+
 @pytest.fixture(scope="session")
 def mongodb() -> str:
     uri = mongodb_uri()

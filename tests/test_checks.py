@@ -179,12 +179,10 @@ def test_w014_sqlite_that_does_not_wait_for_a_worker(configure, monkeypatch):
 
 
 @pytest.fixture
-def mariadb(any_database, configure, monkeypatch):
-    """The connection to MariaDB, which the outbox uses; ``answers`` replace what the server says."""
-    if any_database != "mariadb":
-        pytest.skip("about MariaDB")
+def mariadb(mariadb, configure):
+    """The connection to MariaDB, which the outbox uses."""
     configure("outbox", recorder={})
-    return connections[any_database]
+    return connections[mariadb]
 
 
 @contextmanager
@@ -238,6 +236,20 @@ def test_what_a_server_is_set_to(mariadb, id_, variable, value, msg):
     with answering(mariadb, **{variable: value}):
         assert msg in produced(id_, ["mariadb"]).msg
     assert run(["mariadb"]) == []
+
+
+@pytest.mark.django_db(databases="__all__")
+def test_w021_a_clock_that_django_does_not_know(mariadb, settings):
+    with mariadb.cursor() as cursor:
+        cursor.execute("SET time_zone = '-05:00'")
+    try:
+        assert "is -300 minutes from UTC" in produced("W021", ["mariadb"]).msg
+        settings.USE_TZ, settings.TIME_ZONE = False, "America/Lima"
+        assert run(["mariadb"]) == []
+        settings.TIME_ZONE = "Asia/Kolkata"
+        assert "Asia/Kolkata" in produced("W021", ["mariadb"]).hint
+    finally:
+        mariadb.close()
 
 
 @pytest.mark.django_db(databases="__all__", transaction=True)

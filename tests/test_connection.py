@@ -114,16 +114,13 @@ def deadlock(execute, sql, params, many, context):
     return execute(sql, params, many, context)
 
 
-@pytest.mark.mariadb
 @pytest.mark.parametrize("more", [True, False], ids=["in between", "last"])
-def test_a_transaction_that_a_deadlock_undid_is_not_committed_by_half(any_database, configure, more):
-    if any_database != "mariadb":
-        pytest.skip("elsewhere a deadlock undoes no more than the statement, or all that follows fails")
+def test_a_transaction_that_a_deadlock_undid_is_not_committed_by_half(mariadb, configure, more):
     configure("outbox", recorder={})
 
-    with suppress(TransactionManagementError), transaction.atomic(using=any_database):
+    with suppress(TransactionManagementError), transaction.atomic(using=mariadb):
         Order.objects.create(number="1")
-        with connections[any_database].execute_wrapper(deadlock):
+        with connections[mariadb].execute_wrapper(deadlock):
             assert host.track(None, "undone") is None
         if more:
             Order.objects.create(number="2")
@@ -132,13 +129,10 @@ def test_a_transaction_that_a_deadlock_undid_is_not_committed_by_half(any_databa
     assert stored() == 0
 
 
-@pytest.mark.mariadb
-def test_statements_are_no_longer_than_a_server_takes(any_database, configure):
-    if any_database != "mariadb":
-        pytest.skip("other databases take any length")
+def test_statements_are_no_longer_than_a_server_takes(mariadb, configure):
     configure("outbox", recorder={})
 
-    with CaptureQueriesContext(connections[any_database]) as queries, host.batch():
+    with CaptureQueriesContext(connections[mariadb]) as queries, host.batch():
         for _ in range(200):
             host.track(None, "large", {"text": '"' * 15_000})
 

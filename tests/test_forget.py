@@ -261,6 +261,8 @@ def test_no_dead_letter_is_made_of_an_event_that_is_forgotten(configure, databas
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "America/New_York"])
 def test_a_site_without_time_zones(configure, database, settings, zone):
+    if database == "mariadb" and zone != "UTC":
+        pytest.skip("Django does not set the session's time zone there, and check W021 says so")
     settings.TIME_ZONE, settings.USE_TZ = zone, False
     configure("outbox", recorder={})
     forget(ADA, database)

@@ -73,35 +73,31 @@ def written(tmp_path: Path) -> Path:
 
 
 @pytest.mark.timeout(600)
-def test_many_workers_and_many_writers(any_database, configure, tmp_path, written):
-    if any_database == "default":
-        pytest.skip("SQLite has tests of its own")
+def test_many_workers_and_many_writers(server, configure, tmp_path, written):
     path = tmp_path / "diary"
     configure("outbox", diary={"PLUGIN": "writer", "PATH": str(path), "CONCURRENCY": 2}, journal={}, timeseries={})
-    before = deadlocks(any_database)
+    before = deadlocks(server)
 
-    tracked, said = run_many("write", environment(any_database), written, 8, 8, EVENTS)
+    tracked, said = run_many("write", environment(server), written, 8, 8, EVENTS)
 
     assert said == "", "no process had anything to complain of"
-    assert deadlocks(any_database) == before
+    assert deadlocks(server) == before
     assert len(tracked) == tracked.total() >= EVENTS - 8
     assert diary(path) == tracked
     names, ids = zip(*[line.split(",") for line in tracked], strict=True)
     assert {row.name: row.count for row in EventCount.objects.all()} == Counter(names)
     assert {str(message_id) for message_id in Entry.objects.values_list("message_id", flat=True)} == set(ids)
-    for lane, account in accounts.read(any_database).items():
+    for lane, account in accounts.read(server).items():
         assert account == dict.fromkeys(account, 0) | {"accepted": len(tracked), "delivered": len(tracked)}, lane
     assert not Chunk.objects.exists()
 
 
-def test_an_open_transaction_of_the_site_holds_up_no_worker(any_database, configure):
-    if any_database == "default":
-        pytest.skip("SQLite has one writer at a time")
+def test_an_open_transaction_of_the_site_holds_up_no_worker(server, configure):
     configure("outbox", recorder={})
     tracked, leave = threading.Event(), threading.Event()
 
     def visit() -> None:
-        with transaction.atomic(using=any_database):
+        with transaction.atomic(using=server):
             host.track(None, "undecided")
             tracked.set()
             leave.wait(30)
@@ -112,11 +108,11 @@ def test_an_open_transaction_of_the_site_holds_up_no_worker(any_database, config
     visitor.start()
     tracked.wait(30)
     host.track(None, "after")
-    drain(host.registry.runners, any_database)
+    drain(host.registry.runners, server)
     assert seen("recorder") == ["before", "after"]
     leave.set()
     visitor.join()
-    drain(host.registry.runners, any_database)
+    drain(host.registry.runners, server)
 
     assert seen("recorder") == ["before", "after", "undecided"]
 

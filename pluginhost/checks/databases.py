@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as Caution
 from django.db import connections, router
+from django.utils import timezone
 
 from pluginhost.conf import get_settings
 from pluginhost.exceptions import ConfigurationError
@@ -117,6 +120,7 @@ def _mysql_messages(connection: Any) -> Iterator[CheckMessage]:
             hint=f"Upgrade to {name} {'.'.join(map(str, OLDEST[name]))} or newer: workers wait for each other.",
             id="pluginhost.W016",
         )
+    yield from _clock_messages(connection)
     with connection.cursor() as cursor:
         cursor.execute("SELECT @@max_allowed_packet, @@character_set_database, @@innodb_rollback_on_timeout")
         packet, charset, rolls_back = cursor.fetchone()
@@ -162,6 +166,23 @@ def _mysql_messages(connection: Any) -> Iterator[CheckMessage]:
             hint="Turn off innodb_rollback_on_timeout: code that goes on after such an error would write half of what"
             " it meant to write.",
             id="pluginhost.W019",
+        )
+
+
+def _clock_messages(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
+    """The host's times are the server's, which Django reads as those of the project's time zone, or of UTC."""
+    zone = dt.UTC if django_settings.USE_TZ else timezone.get_default_timezone()
+    expected = dt.datetime.now(zone).utcoffset() or dt.timedelta()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT TIMESTAMPDIFF(MINUTE, UTC_TIMESTAMP(), NOW())")
+        minutes = cursor.fetchone()[0]
+    if minutes != expected.total_seconds() // 60:
+        set_to = "+00:00" if django_settings.USE_TZ else str(zone)
+        yield Caution(
+            f"The clock of the database {connection.alias!r} is {minutes} minutes from UTC; Django does not know that.",
+            hint=f"""Set OPTIONS["init_command"] = "SET time_zone = '{set_to}'": otherwise times are read wrongly,"""
+            " and jump when the clocks change.",
+            id="pluginhost.W021",
         )
 
 

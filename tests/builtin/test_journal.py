@@ -18,6 +18,7 @@ from django.db import (
     transaction,
 )
 from django.db.migrations.loader import MigrationLoader
+from django.test.utils import CaptureQueriesContext
 
 from pluginhost import Batch, Event, PartialFailure, PermanentError, RetryableError, Subject, host
 from pluginhost.builtin.journal.models import Browser, Entry
@@ -409,6 +410,16 @@ def test_an_error_that_says_nothing_of_a_row_is_not_taken_for_one(database: str)
     with failing(database, RuntimeError("a fault"), "INSERT INTO"), pytest.raises(RuntimeError):
         write(event(), event())
     assert not Entry.objects.exists()
+
+
+def test_a_batch_of_large_events_is_stored(any_database: str) -> None:
+    """In statements that each server takes."""
+    connection = connections[any_database]
+    with CaptureQueriesContext(connection) as queries:
+        write(*[event(f"{number}", properties={"text": '"' * 15_000}) for number in range(200)])
+    assert Entry.objects.count() == 200
+    if connection.vendor == "mysql":
+        assert max(len(query["sql"]) for query in queries) < 4 * 1024 * 1024
 
 
 # --- options, checks, commands, migrations ---

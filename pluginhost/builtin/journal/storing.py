@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Rows of one INSERT: PostgreSQL takes 65535 parameters.
 ROWS = 500
+#: The same for MySQL and MariaDB, which may take only 4 MiB: an event has up to 32 KiB, and escapes may double them.
+ROWS_OF_MYSQL = 50
 #: What a driver or a database raises for a row that it cannot hold; ValueError comes before the database is asked.
 REFUSED = (DataError, IntegrityError, ValueError)
 
@@ -53,8 +55,10 @@ def insert(entries: Sequence[Entry], using: str) -> tuple[list[Entry], dict[UUID
     the order of their ids, so that no two workers wait for each other in a circle.
     """
     ordered = sorted(entries, key=lambda entry: entry.message_id)
-    limit = connections[using].features.max_query_params or ROWS * 100
-    size = max(1, min(ROWS, limit // len(Entry._meta.concrete_fields)))
+    connection = connections[using]
+    limit = connection.features.max_query_params or ROWS * 100
+    most = ROWS_OF_MYSQL if connection.vendor == "mysql" else ROWS
+    size = max(1, min(most, limit // len(Entry._meta.concrete_fields)))
     refused: dict[UUID, PermanentError] = {}
     new: set[UUID] = set()
     for start in range(0, len(ordered), size):
