@@ -8,10 +8,12 @@ OpenTelemetry's conventions for metrics and attributes; units are those of UCUM.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from pluginhost.events import Event
 
 logger = logging.getLogger("pluginhost.worker")
+P = ParamSpec("P")
 
 API = "opentelemetry.metrics"
 #: Seconds for which the backlogs that were counted are good.
@@ -28,6 +31,19 @@ BACKLOG_EVERY = 15.0
 #: The bounds of the histograms' buckets in seconds: of calls, and of delays.
 CALLS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 DELAYS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21600.0, 86400.0)
+
+
+def _harmless(measure: Callable[P, None]) -> Callable[P, None]:
+    """Raise nothing: an event that was delivered, but could not be measured, would be delivered again."""
+
+    @wraps(measure)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            measure(*args, **kwargs)
+        except Exception:
+            _complain()
+
+    return guarded
 
 
 class Instruments:
@@ -51,17 +67,20 @@ class Instruments:
         ):
             meter.create_observable_gauge(f"pluginhost.backlog.{name}", [_observer(name)], unit, description)
 
+    @_harmless
     def settled(self, lane: str, counts: Mapping[str, int]) -> None:
         """So many events of the lane had these outcomes."""
         for outcome, n in counts.items():
             if n:
                 self._events.add(n, {"pluginhost.lane": lane, "pluginhost.outcome": outcome})
 
+    @_harmless
     def called(self, lane: str, seconds: float, error: BaseException | None) -> None:
         """A call of the lane's hook has ended."""
         failed = {} if error is None else {"error.type": type(error).__qualname__}
         self._duration.record(seconds, {"pluginhost.lane": lane, **failed})
 
+    @_harmless
     def delivered(self, lane: str, events: Iterable[Event]) -> None:
         """The receiver has taken these events."""
         now = time.time()
@@ -71,23 +90,44 @@ class Instruments:
 
 _made: Instruments | None = None
 _lock = threading.Lock()
+_complained = False
+"""Whether this process has said that it can't measure: it says so once."""
 
 
 def instruments() -> Instruments | None:
-    """The instruments of this process, as soon as it has imported OpenTelemetry's API; None before."""
+    """The instruments of this process, as soon as it has imported OpenTelemetry's API; None before. Raises nothing."""
     return _made if _made is not None or sys.modules.get(API) is None else _make()
 
 
-def _make() -> Instruments:
+def _make() -> Instruments | None:
     global _made
-    from opentelemetry import metrics
+    try:
+        from opentelemetry import metrics
 
-    from pluginhost import __version__
+        from pluginhost import __version__
 
-    with _lock:
-        if _made is None:
-            _made = Instruments(metrics.get_meter("pluginhost", __version__))
+        with _lock:
+            if _made is None:
+                _made = Instruments(metrics.get_meter("pluginhost", __version__))
+    except Exception:
+        _complain()
     return _made
+
+
+def _complain() -> None:
+    global _complained
+    if not _complained:
+        _complained = True
+        logger.exception("OpenTelemetry fails, and what it fails at is not measured; said once")
+
+
+def _renew_lock() -> None:
+    """In a child: the thread that held it at the fork is not there to release it."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _histogram(meter: Meter, name: str, description: str, bounds: tuple[float, ...]) -> Histogram:

@@ -16,11 +16,13 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from pluginhost import PartialFailure, PermanentError, RetryableError, SkipEvent, counts, host, metrics
+from pluginhost.delivery import letters
+from pluginhost.delivery.intake import take
 from pluginhost.models import Delivery
 from tests.docs_pages import DOCS, first_cells, section
 from tests.processes import ROOT, environment
 from tests.samples import Recorder
-from tests.steps import make_due, raising, run, track
+from tests.steps import account, make_due, raising, run, seen, track
 
 pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 
@@ -75,6 +77,58 @@ def test_the_outcomes_of_a_lane(database, configure, collect):
         ("folder", "dead"): 1,
         ("recorder", "delivered"): 5,
     }
+
+
+def test_whatever_discards_events_counts_them(database, configure, collect):
+    configure("outbox", folder={"BACKLOG_LIMIT": 3})
+    Recorder.act["folder"] = raising(lambda: PermanentError("no"))
+    track("a", "b")
+    run(database, "folder")
+    letters.discard(letters.Selection(), database, reason="dead")
+    track("c", "d", "e", "f")
+    take(database)
+    track("g")
+    letters.discard(letters.Selection(lanes=("folder",), state="waiting"), database, reason="waiting")
+
+    discarded = {("folder", "dead"): 2, ("folder", "discarded"): 2 + 1 + 3 + 1}
+    assert collect().values("pluginhost.events", "lane", "outcome") == discarded
+    assert account(database, "folder") == {"accepted": 7, "discarded": 7}
+
+
+class Raising:
+    """A meter whose instruments can be made, and then raise."""
+
+    def __getattr__(self, name):
+        if not name.startswith("create_"):
+            raise RuntimeError("full")
+        return lambda *args, **kwargs: self
+
+
+def test_what_can_not_be_measured_is_delivered_all_the_same_and_once(database, configure, monkeypatch, caplog):
+    monkeypatch.setattr(metrics, "_made", metrics.Instruments(Raising()))
+    monkeypatch.setattr(metrics, "_complained", False)
+    configure("outbox", folder={})
+    track("a")
+    for _ in range(3):
+        run(database, "folder")
+        make_due()
+
+    assert seen("folder") == ["a"]
+    assert account(database, "folder") == {"accepted": 1, "delivered": 1}
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+def test_an_event_is_tracked_though_no_instruments_can_be_made(database, configure, monkeypatch):
+    def fails(meter):
+        raise RuntimeError("no meter")
+
+    monkeypatch.setattr(metrics, "_made", None)
+    monkeypatch.setattr(metrics, "_complained", False)
+    monkeypatch.setattr(metrics, "Instruments", fails)
+    configure("outbox", folder={})
+
+    assert host.track(None, "a")
+    assert metrics.instruments() is None
 
 
 def test_how_long_calls_take_and_how_they_fail(configure, collect):

@@ -15,6 +15,7 @@ from django.db.models import F, Sum
 
 from pluginhost import signals
 from pluginhost.delivery.envelopes import join, unpack
+from pluginhost.delivery.news import tell_discarded
 from pluginhost.models import Delivery
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Ceiling:
                     _full.add(key)
                     logger.error("lane %s is full, and discards what is new: BACKLOG_LIMIT is %d", lane, limit)
                     signals.post(signals.backlog_full, lane=lane, limit=limit, using=self.using)
-                signals.post(signals.events_discarded, lane=lane, n=n, reason=FULL, using=self.using)
+                tell_discarded(lane, n, FULL, self.using, send=signals.post)
             elif key in _full and self._waiting[lane] <= limit * OVER:
                 _full.discard(key)
                 logger.warning("lane %s has room again", lane)

@@ -21,11 +21,11 @@ from django.db import connections, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from pluginhost import signals
 from pluginhost.db import take_write_lock
 from pluginhost.delivery import accounts
 from pluginhost.delivery.envelopes import ERASED, VERSION, join, unpack
 from pluginhost.delivery.marks import GRAIN, keys_in, keys_of
+from pluginhost.delivery.news import tell_discarded
 from pluginhost.delivery.settling import sweep_chunks
 from pluginhost.delivery.steps import tried_again
 from pluginhost.models import Chunk, Delivery, Envelope
@@ -330,7 +330,7 @@ def _unfinished(rows: Sequence[_Row]) -> Mapping[bool, int]:
 def _tell(lanes: Mapping[str, int], using: str) -> None:
     for lane, n in lanes.items():
         if n:
-            signals.announce(signals.events_discarded, lane=lane, n=n, reason=REASON, using=using)
+            tell_discarded(lane, n, REASON, using)
 
 
 def _envelopes(rows: QuerySet[Envelope]) -> list[_Row]:

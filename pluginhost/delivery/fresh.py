@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from django.db import connections, transaction
 from django.db.models import Max, Q, Sum
 
-from pluginhost import signals
 from pluginhost.db import take_write_lock
 from pluginhost.delivery import accounts
+from pluginhost.delivery.news import tell_discarded
 from pluginhost.delivery.steps import pages, tried_again
 from pluginhost.models import Envelope
 
@@ -70,8 +70,7 @@ def strike(lane: str, envelopes: QuerySet[Envelope], using: str, reason: str) ->
 
     def tally(n: int) -> None:
         accounts.add({(lane, "accepted"): n, (lane, "discarded"): n}, using)
-        announce = partial(signals.announce, signals.events_discarded, lane=lane, n=n, reason=reason, using=using)
-        transaction.on_commit(announce, using=using, robust=True)
+        transaction.on_commit(partial(tell_discarded, lane, n, reason, using), using=using, robust=True)
 
     return _change(lane, envelopes, using, lambda lanes: [each for each in lanes if each != lane], tally)
 

@@ -18,10 +18,10 @@ from django.db import connections, transaction
 from django.db.models import F, Max, Q, Sum
 from django.db.models.functions import Now
 
-from pluginhost import signals
 from pluginhost.db import skip_locked, take_write_lock
 from pluginhost.delivery import accounts, fresh
 from pluginhost.delivery.envelopes import unpack
+from pluginhost.delivery.news import tell_discarded
 from pluginhost.delivery.reading import Letter as Letter
 from pluginhost.delivery.reading import read as read
 from pluginhost.delivery.settling import sweep_chunks
@@ -268,7 +268,7 @@ def _delete(rows: Sequence[_Row], using: str, reason: str) -> None:
 
 def _after(lanes: dict[str, int], chunk_ids: Collection[int], reason: str, using: str) -> None:
     for lane, n in lanes.items():
-        signals.announce(signals.events_discarded, lane=lane, n=n, reason=reason, using=using)
+        tell_discarded(lane, n, reason, using)
     sweep_chunks(using, chunk_ids)
 
 

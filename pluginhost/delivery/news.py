@@ -10,6 +10,8 @@ from pluginhost import metrics, signals
 from pluginhost.delivery import troubles
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pluginhost.delivery.failures import Failure
     from pluginhost.delivery.settling import Outcome
     from pluginhost.models import Delivery
@@ -18,6 +20,16 @@ if TYPE_CHECKING:
 FORGOTTEN = "of a person who has been forgotten"
 #: So long a receiver may ask to wait before that is a trouble of the lane.
 LONG = dt.timedelta(days=1)
+
+
+def tell_discarded(lane: str, n: int, reason: str, using: str, *, send: Callable[..., None] = signals.announce) -> None:
+    """Tell that so many events of a lane were given up. To be called after the commit.
+
+    ``send`` is ``signals.post`` for those who may not wait for receivers.
+    """
+    if measured := metrics.instruments():
+        measured.settled(lane, {"discarded": n})
+    send(signals.events_discarded, lane=lane, n=n, reason=reason, using=using)
 
 
 @dataclass

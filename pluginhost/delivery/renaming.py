@@ -19,6 +19,7 @@ from django.db.models.functions import Now
 
 from pluginhost.db import add_up, skip_locked, take_write_lock
 from pluginhost.delivery import accounts, fresh
+from pluginhost.delivery.news import tell_discarded
 from pluginhost.delivery.settling import sweep_chunks
 from pluginhost.delivery.steps import pages, tried_again
 from pluginhost.models import Account, Delivery, Lane
@@ -127,6 +128,8 @@ def _move_step(old: str, new: str, using: str, ids: list[int]) -> tuple[int, int
             {(old, "accepted"): -moved, (new, "accepted"): moved, (old, "discarded"): discarded},
             using,
         )
+    if discarded:
+        tell_discarded(old, discarded, f"{new} has them too", using)
     sweep_chunks(using, [row.chunk_id for row in twice if row.chunk_id])
     return moved, discarded
 
