@@ -1,5 +1,8 @@
 """Celery's tasks: Celery finds this module by its name. Nothing of the host imports it.
 
+Other queues look for modules of this name too (Huey, Dramatiq, Procrastinate). On a
+site without Celery it can be imported, and what would be tasks are functions.
+
 ``tick`` and ``deliver`` empty the outbox, ``ingest`` fills it from the broker, and
 ``clean`` tidies up. Only what ``ingest`` is given is worth anything: the others
 only say "look", so they expire, and what they are to do is in the database.
@@ -9,15 +12,11 @@ from __future__ import annotations
 
 import logging
 import time
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from celery import shared_task
-from celery.exceptions import Reject
-from celery.signals import worker_process_shutdown, worker_shutdown
-from kombu.exceptions import OperationalError
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from celery import Task
 
@@ -57,7 +56,17 @@ def beat_schedule(period: float = 1.0, databases: Sequence[str] = ("default",)) 
     return entries
 
 
-@shared_task(name=TICK, ignore_result=True, expires=EXPIRES)
+def _task(**options: Any) -> Callable[[Any], Any]:
+    """``celery.shared_task``, if there is Celery."""
+    if find_spec("celery") is None:
+        return lambda function: function
+    from celery import shared_task
+
+    decorator: Callable[[Any], Any] = shared_task(**options)
+    return decorator
+
+
+@_task(name=TICK, ignore_result=True, expires=EXPIRES)
 def tick(using: str = "default") -> None:
     """Take what requests have left in the outbox, and send a task for each lane that has something due."""
     from pluginhost.delivery.nudging import look
@@ -66,7 +75,7 @@ def tick(using: str = "default") -> None:
         _send(runner, using)
 
 
-@shared_task(
+@_task(
     name="pluginhost.deliver",
     bind=True,
     acks_late=True,
@@ -86,6 +95,7 @@ def deliver(self: Task, lane: str, using: str = "default") -> None:
 
 
 def _send(runner: Runner, using: str) -> None:
+    from pluginhost.delivery.broker import describe
     from pluginhost.delivery.nudging import SECONDS_TO_WORK
 
     limit = SECONDS_TO_WORK + CALLS_BEFORE_THE_END * runner.plugin.timeout
@@ -95,8 +105,8 @@ def _send(runner: Runner, using: str) -> None:
         options["queue"] = runner.plugin.lane.QUEUE
     try:
         deliver.apply_async((runner.alias, using), **options)
-    except OperationalError as error:  # the next look sends it
-        logger.warning("lane %s: the broker refuses: %s", runner.alias, error)
+    except Exception as error:  # of one lane, be it that there is no such queue; the next look sends it
+        logger.warning("lane %s: the broker refuses: %s", runner.alias, describe(error))
 
 
 def _stopping() -> bool:
@@ -106,9 +116,10 @@ def _stopping() -> bool:
     return any(told is not None and told is not False for told in (state.should_stop, state.should_terminate))
 
 
-# Acknowledged late, and never on failure: only what is stored, or given back, leaves the broker. A time limit of the
-# site's would end that: not every version of Celery gives back the message of a task that it has ended.
-@shared_task(
+# Acknowledged late: only what is stored, or given back, leaves the broker. Celery discards the message of a task that
+# raises, so whatever it raises is a Reject. A time limit of the site's would end that: not every version of Celery
+# gives back the message of a task that it has ended.
+@_task(
     name="pluginhost.ingest",
     acks_late=True,
     reject_on_worker_lost=True,
@@ -122,17 +133,28 @@ def ingest(*envelope: Any, **named: Any) -> None:
 
     Takes any arguments: those of a newer version of the host are for its workers.
     """
-    from pluginhost.delivery.ingest import ingest as store
-    from pluginhost.delivery.nudging import let_go
+    from celery.exceptions import Reject
 
+    try:
+        _store(envelope, named)
+    except Exception as error:
+        logger.error("an envelope could not be stored, and goes back to the broker: %s", error)
+        raise Reject(type(error).__name__, requeue=True) from error
+
+
+def _store(envelope: Sequence[Any], named: dict[str, Any]) -> None:
+    """Try it for a while. Raises what it fails with in the end."""
     for pause in (*PAUSES, None):
         try:
+            from pluginhost.delivery.ingest import ingest as store
+
             store(*envelope, **named)
         except Exception as error:
+            from pluginhost.delivery.nudging import let_go
+
             let_go()
             if pause is None or _stopping():
-                logger.error("an envelope could not be stored, and goes back to the broker: %s", error)
-                raise Reject(type(error).__name__, requeue=True) from error
+                raise
             if pause == PAUSES[0]:
                 logger.warning("an envelope could not be stored, and is tried again: %s", error)
             time.sleep(pause)
@@ -140,7 +162,7 @@ def ingest(*envelope: Any, **named: Any) -> None:
             return
 
 
-@shared_task(name=CLEAN, ignore_result=True, expires=int(CLEAN_EVERY))
+@_task(name=CLEAN, ignore_result=True, expires=int(CLEAN_EVERY))
 def clean(using: str = "default") -> None:
     """Discard what is older than the settings say, and tidy up."""
     from pluginhost.delivery.retention import clean as tidy
@@ -158,5 +180,8 @@ def _close(**_: Any) -> None:
     close_all(load_registry().runners.values())
 
 
-for _signal in (worker_process_shutdown, worker_shutdown):
-    _signal.connect(_close, dispatch_uid="pluginhost.tasks", weak=False)
+if find_spec("celery") is not None:
+    from celery.signals import worker_process_shutdown, worker_shutdown
+
+    for _signal in (worker_process_shutdown, worker_shutdown):
+        _signal.connect(_close, dispatch_uid="pluginhost.tasks", weak=False)

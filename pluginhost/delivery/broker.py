@@ -252,5 +252,7 @@ _inherited: list[Office] = []
 
 
 def describe(error: Exception) -> str:
-    """In one line."""
+    """In one line, without what may hold the broker's URL, and so the password: that of a URL that can't be read."""
+    if isinstance(error, ValueError):
+        return type(error).__name__
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -238,6 +238,15 @@ def test_a_password_in_the_broker_s_url_is_told_to_nobody(site, caplog):
     assert "URL" in caplog.text
 
 
+def test_a_password_in_the_url_of_a_second_broker_is_told_to_nobody(site, caplog):
+    with carried.celery_app(f"{NOBODY};amqp://web:pa:ss#word@127.0.0.1/x"):
+        host.track(None, "kept")
+
+    assert stored_names() == ["kept"]
+    assert "pa:ss" not in caplog.text
+    assert "ValueError" in caplog.text
+
+
 def test_a_site_whose_tasks_run_at_once_has_no_use_for_a_broker(database, site, caplog):
     with carried.celery_app(NOBODY, task_always_eager=True):
         with pytest.raises(RuntimeError), transaction.atomic(using=database):
