@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 
 #: How many runs, of how many steps each. PostgreSQL has a fourth of them.
-EXAMPLES = int(os.environ.get("PLUGINHOST_TEST_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("PLUGINHOST_TEST_EXAMPLES", "30"))
 STEPS = int(os.environ.get("PLUGINHOST_TEST_STEPS", "40"))
 #: After so many rounds without a fault nothing may wait any more.
 ENOUGH_ROUNDS = 60
@@ -66,21 +66,21 @@ calls = st.builds(
     without=st.sampled_from([None, None, None, 0, 1]),
     late=st.sampled_from([False, False, False, True]),
 )
-programs = st.recursive(
-    st.lists(calls, min_size=1, max_size=4).map(tuple),
-    lambda inner: st.lists(
-        calls
-        | st.builds(
-            Block,
-            kind=st.sampled_from(["transaction", "batch", "savepoint"]),
-            end=st.sampled_from(["whole", "whole", "raised", "marked"]),
-            body=inner,
-        ),
-        min_size=1,
-        max_size=4,
-    ).map(tuple),
-    max_leaves=6,
-)
+
+
+def blocks(inner: st.SearchStrategy[tuple[Track | Block, ...]]) -> st.SearchStrategy[tuple[Track | Block, ...]]:
+    """Calls and blocks, with this in the blocks."""
+    block = st.builds(
+        Block,
+        kind=st.sampled_from(["transaction", "batch", "savepoint"]),
+        end=st.sampled_from(["whole", "whole", "raised", "marked"]),
+        body=inner,
+    )
+    return st.lists(calls | block, min_size=1, max_size=3).map(tuple)
+
+
+few = st.lists(calls, min_size=1, max_size=4).map(tuple)
+programs = few | blocks(blocks(blocks(few)))
 
 
 @dataclass
@@ -133,7 +133,7 @@ class Outbox(RuleBasedStateMachine):
         self.paused: set[str] = set()
         self.held: list[Held] = []
 
-    @initialize(chosen=st.lists(st.sampled_from(sorted(LANES)), min_size=2, max_size=2, unique=True))
+    @initialize(chosen=st.lists(st.sampled_from(sorted(LANES)), min_size=1, max_size=2, unique=True))
     def begin(self, chosen: list[str]) -> None:
         """Few lanes, so that much happens in each."""
         self.lanes = chosen
@@ -157,11 +157,12 @@ class Outbox(RuleBasedStateMachine):
     def take(self) -> None:
         take(self.using)
 
-    @rule(lane=lanes, worker=workers, due=due, stop=st.sampled_from([False, False, True]))
-    def deliver(self, lane: int, worker: int, due: bool, stop: bool) -> None:
+    @rule(lane=lanes, worker=workers, due=due, stop=st.sampled_from([False, False, True]), rounds=st.integers(1, 3))
+    def deliver(self, lane: int, worker: int, due: bool, stop: bool, rounds: int) -> None:
         """Told to end in the middle of it, a worker gives back what it has not reached."""
-        self._make(due, lane)
-        self._step(self.lanes[lane], worker, stopping=lambda: stop)
+        for _ in range(rounds):
+            self._make(due, lane)
+            self._step(self._lane(lane), worker, stopping=lambda: stop)
 
     @rule(
         lane=lanes,
@@ -174,7 +175,7 @@ class Outbox(RuleBasedStateMachine):
     def deliver_while(self, lane: int, worker: int, due: bool, calls_before: int, before: bool, what: str) -> None:
         """Something happens elsewhere while the receiver is asked for the nth time, before it takes them or after."""
         self._make(due, lane)
-        name = self.lanes[lane]
+        name = self._lane(lane)
         acts: dict[str, Callable[[], None]] = {
             "killed": Receiver.kill,
             "overtaken": partial(self._overtake, name, 1 - worker),
@@ -202,12 +203,12 @@ class Outbox(RuleBasedStateMachine):
             return done
 
         with mock.patch.object(settling, "_settle", lose), mock.patch.object(settling, "PAUSES", (0.0,)):
-            self._step(self.lanes[lane], worker, disturbed=True)
+            self._step(self._lane(lane), worker, disturbed=True)
 
     @rule(lane=lanes, deaths=st.lists(st.integers(-1, 3), min_size=2, max_size=DEADLY_KILLS + 1))
     def workers_die_one_after_the_other(self, lane: int, deaths: list[int]) -> None:
         """Each before it has done anything (-1), or as it has sent so many times."""
-        name = self.lanes[lane]
+        name = self._lane(lane)
         for calls in deaths:
             self._make(True, lane)
             if calls < 0:
@@ -220,7 +221,7 @@ class Outbox(RuleBasedStateMachine):
     def claim(self, lane: int, worker: int, due: bool) -> None:
         """A worker claims, and then sleeps."""
         self._make(due, lane)
-        name = self.lanes[lane]
+        name = self._lane(lane)
         if claimed := self._claim(name, worker):
             self.held = [*self.held[-3:], Held(name, worker, claimed)]
 
@@ -237,31 +238,31 @@ class Outbox(RuleBasedStateMachine):
     @rule(
         lane=lanes,
         which=st.integers(0, 50),
-        kind=st.sampled_from(sorted(ERRORS)),
+        kind=st.sampled_from(["permanent", "permanent", *sorted(ERRORS)]),
         times=st.sampled_from([1, 2, 1000]),
         partly=st.booleans(),
     )
     def event_will_fail(self, lane: int, which: int, kind: str, times: int, partly: bool) -> None:
-        name = self.lanes[lane]
+        name = self._lane(lane)
         if ids := list(self.known[name].open):
             is_partial = partly and not kind.startswith("uncertain")
             self.receivers[name].faults[ids[which % len(ids)]] = Fault(kind, times, is_partial)
 
     @rule(lane=lanes, kind=st.sampled_from(["", "", *sorted(ERRORS)]))
     def receiver_goes_away_or_comes_back(self, lane: int, kind: str) -> None:
-        self.receivers[self.lanes[lane]].away = kind
+        self.receivers[self._lane(lane)].away = kind
 
     # --- the clock ---
 
     @rule(lane=lanes, seconds=st.sampled_from([LONG, LONG, LONG, 5.0, 90.0, -90.0, -LONG]))
     def clock_jumps(self, lane: int, seconds: float) -> None:
-        self._shift(self.lanes[lane], seconds)
+        self._shift(self._lane(lane), seconds)
 
     # --- people ---
 
     @rule(lane=lanes)
     def pause_or_resume(self, lane: int) -> None:
-        name = self.lanes[lane]
+        name = self._lane(lane)
         if name in self.paused:
             self.paused.discard(name)
             pausing.resume(name, self.using)
@@ -352,11 +353,14 @@ class Outbox(RuleBasedStateMachine):
 
     # --- how it is done ---
 
+    def _lane(self, number: int) -> str:
+        return self.lanes[number % len(self.lanes)]
+
     def _make(self, due: bool, lane: int) -> None:
         """Everything that was accepted is due, or left as it is."""
         if due:
             take(self.using)
-            self._shift(self.lanes[lane], LONG)
+            self._shift(self._lane(lane), LONG)
 
     def _shift(self, lane: str | None, seconds: float) -> None:
         rows = Delivery.objects.using(self.using).filter(**({"lane": lane} if lane else {}))
@@ -366,9 +370,16 @@ class Outbox(RuleBasedStateMachine):
         self.paused.add(lane)
         pausing.pause(lane, self.using, "the receiver is moved")
 
+    def _not_due(self) -> set[tuple[Any, ...]]:
+        """What waits, or is in the hands of a worker, and is nobody else's to touch."""
+        rows = Delivery.objects.using(self.using).filter(due_at__gt=_now())
+        return set(rows.values_list("id", "token", "due_at", "done", "attempts", "state"))
+
     def _claim(self, lane: str, worker: int) -> Claim | None:
+        others = self._not_due()
         claimed = claim(self.workers[worker][lane], self.using)
         assert claimed is None or lane not in self.paused
+        assert others <= self._not_due(), "claimed before it was due"
         if claimed:
             self.interrupted[lane].update(held_ids(claimed))
         return claimed
@@ -381,10 +392,10 @@ class Outbox(RuleBasedStateMachine):
 
     def _selection(self, lane: int, which: int, *, one: bool, state: str = "dead") -> letters.Selection:
         """All of a lane, or one event that is on its own."""
-        found = Delivery.objects.using(self.using).filter(lane=self.lanes[lane], state=state).exclude(message_id="")
+        found = Delivery.objects.using(self.using).filter(lane=self._lane(lane), state=state).exclude(message_id="")
         ids = list(found.order_by("id").values_list("message_id", flat=True))
         chosen = (ids[which % len(ids)],) if one and ids else ()
-        return letters.Selection(lanes=(self.lanes[lane],), state=state, message_ids=chosen)
+        return letters.Selection(lanes=(self._lane(lane),), state=state, message_ids=chosen)
 
     def _replay(self, selection: letters.Selection, rate: float | None = None) -> None:
         self._absorb()
@@ -443,8 +454,10 @@ class Outbox(RuleBasedStateMachine):
         self.under_way: tuple[str, Came] | None = (lane, came := Came())
         if disturbed:
             self.interrupted[lane].update(before.waiting)
+        others = set() if disturbed or may_be_killed else self._not_due()
         with suppress(Killed) if may_be_killed else nullcontext():
             step(self.workers[worker][lane], self.using, stopping)
+        assert others <= self._not_due(), "tried before it was due"
         receiver.disarm()
         self._absorb()
         self.under_way = None
