@@ -449,6 +449,31 @@ def test_discard(database, configure, monkeypatch):
     assert account(database, "recorder") == {"accepted": 3, "discarded": 3}
 
 
+@pytest.mark.parametrize("dead_before", [0, 1])
+def test_what_dies_while_somebody_is_asked_is_not_discarded(database, configure, monkeypatch, dead_before):
+    refused(database, configure, *["before"] * dead_before)
+    count = letters.count
+
+    def meanwhile(*args):
+        found = count(*args)
+        refused(database, configure, "meanwhile")
+        return found
+
+    monkeypatch.setattr(letters, "count", meanwhile)
+    monkeypatch.setattr(builtins, "input", lambda _: "y")
+    assert as_json("discard", "--all")["discarded"] == dead_before
+    assert Delivery.objects.get().event_name == "meanwhile"
+
+
+def test_a_lane_in_capitals_is_another_lane(database, configure):
+    """None that the settings can name, but a broker may carry it."""
+    configure("outbox", recorder={})
+    track("a")
+    Envelope.objects.update(lanes="RECORDER,folder")
+    assert letters.discard(Selection(lanes=("recorder",), state="waiting"), database, reason="gone") == 0
+    assert Envelope.objects.get().lanes == "RECORDER,folder"
+
+
 def test_the_backlog_of_a_removed_alias_is_discarded(database, configure):
     configure("outbox", recorder={})
     track("a", "b")

@@ -86,19 +86,25 @@ def _change(
     found = naming(lane, envelopes)
     end = found.aggregate(end=Max("id"))["end"]
     for page in pages(found.filter(id__lte=end)) if end is not None else ():
-        yield tried_again(partial(_step, found.filter(id__in=page), using, change, tally), using)
+        yield tried_again(partial(_step, lane, found.filter(id__in=page), using, change, tally), using)
 
 
 def _step(
-    found: QuerySet[Envelope], using: str, change: Callable[[list[str]], list[str]], tally: Callable[[int], None]
+    lane: str,
+    found: QuerySet[Envelope],
+    using: str,
+    change: Callable[[list[str]], list[str]],
+    tally: Callable[[int], None],
 ) -> int:
     with transaction.atomic(using):
         take_write_lock(connections[using], Envelope)
         ids: dict[str, list[int]] = defaultdict(list)
         total = 0
         for id_, names, n in found.order_by("id").select_for_update().values_list("id", "lanes", "n"):
-            ids[",".join(change(names.split(",")))].append(id_)
-            total += n
+            lanes = names.split(",")
+            if lane in lanes:  # to SQLite's LIKE another one is the same in capitals
+                ids[",".join(change(lanes))].append(id_)
+                total += n
         for names, same in ids.items():
             rows = Envelope.objects.using(using).filter(id__in=same)
             if names:

@@ -62,14 +62,19 @@ def rename(
     if not merge and (n := _shared(old, new, using)):
         raise Shared(n)
     tried_again(partial(_move_pause, old, new, using), using)  # first: what is paused stays so
+    discarded = sum(fresh.strike(old, fresh.naming(new, fresh.accepted(using)), using, _twice(new)))
     moved = fresh.rename(old, new, using)
-    discarded = 0
     for page in pages(_movable(old, using)):
         step = tried_again(partial(_move_step, old, new, using, page), using)
         moved, discarded = moved + step[0], discarded + step[1]
         progress(moved + discarded)
     tried_again(partial(_move_accounts, old, new, using), using)
     return Renamed(moved, discarded, _owed(old, using))
+
+
+def _twice(new: str) -> str:
+    """The reason that receivers of ``events_discarded`` are told."""
+    return f"{new} has them too"
 
 
 def _shared(old: str, new: str, using: str) -> int:
@@ -129,7 +134,7 @@ def _move_step(old: str, new: str, using: str, ids: list[int]) -> tuple[int, int
             using,
         )
     if discarded:
-        tell_discarded(old, discarded, f"{new} has them too", using)
+        tell_discarded(old, discarded, _twice(new), using)
     sweep_chunks(using, [row.chunk_id for row in twice if row.chunk_id])
     return moved, discarded
 

@@ -46,6 +46,8 @@ def handle(command: BaseCommand, **options: Any) -> None:
     check_selected(options, "discard")
     using = database(options)
     chosen = selection(options, using, state="waiting" if options["waiting"] else "dead")
+    if chosen.state == "dead":
+        chosen = letters.up_to_now(chosen, using)
     counts = letters.count(chosen, using)
     total = sum(counts.values())
     if options["dry_run"]:
@@ -56,7 +58,8 @@ def handle(command: BaseCommand, **options: Any) -> None:
         return
     if total and options["interactive"]:
         _ask(chosen.state, told(counts))
-    done = letters.discard(chosen, using, reason=REASON, progress=progress(command, "discarded", total))
+    # If there were none, nobody was asked about those that there are now.
+    done = letters.discard(chosen, using, reason=REASON, progress=progress(command, "discarded", total)) if total else 0
     if options["json"]:
         write_json(command, {"dry_run": False, "selected": total, "lanes": counts, "discarded": done})
     else:
