@@ -52,7 +52,7 @@ class Link:
             self._connection.ensure_connection(max_retries=max(0, len(self._connection.alt) - 1), interval_start=0)
             channel = self._connection.channel()
             app.amqp.queues[queue](channel).declare()
-            self._producer = app.amqp.Producer(channel, auto_declare=False, serializer=app.conf.task_serializer)
+            self._producer = app.amqp.Producer(channel, auto_declare=False, serializer=_serializer(app))
         except BaseException:
             self.drop()
             raise
@@ -119,6 +119,17 @@ def _connection(app: Any, seconds: float) -> Any:
         }
     connection.transport_options = {**(connection.transport_options or {}), **ours}
     return connection
+
+
+def _serializer(app: Any) -> str:
+    """JSON, which is all that our texts and numbers need, unless the site's workers accept only something else.
+
+    A worker drops what it does not accept: that of a site that changes its serializer, too.
+    """
+    from kombu.serialization import prepare_accept_content
+
+    accepted = prepare_accept_content(app.conf.accept_content)
+    return "json" if "application/json" in accepted else str(app.conf.task_serializer)
 
 
 class Job:

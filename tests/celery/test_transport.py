@@ -104,6 +104,20 @@ def test_a_message_survives_a_restart_and_tells_nothing_of_people_in_its_headers
             kombu.Queue(queue, durable=True, channel=connection.default_channel).queue_declare()
 
 
+@pytest.mark.valkey
+@pytest.mark.parametrize(
+    ("accepted", "content_type"),
+    [(["pickle", "json"], "application/json"), (["pickle"], "application/x-python-serialize")],
+    ids=["all", "pickle"],
+)
+def test_a_message_is_json_unless_no_worker_accepts_that(valkey, queue, site, accepted, content_type):
+    with carried.celery_app(valkey, task_serializer="pickle", accept_content=accepted) as app:
+        host.track(None, "one")
+
+        (message,) = carried.messages(app, queue)
+        assert message.content_type == content_type
+
+
 def test_a_request_asks_no_database(database, app, queue, client, django_assert_num_queries):
     with django_assert_num_queries(0, connection=connections[database]):
         host.track(None, "free")
