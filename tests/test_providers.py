@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import datetime as dt
+import time
+from collections import Counter, defaultdict
+from email.utils import format_datetime
+from statistics import median
 from typing import TYPE_CHECKING
 
 import pytest
 
 from demo.standin import FAULTS, StandIn
 from pluginhost import host
-from pluginhost.delivery import accounts
+from pluginhost.delivery import accounts, letters
+from pluginhost.delivery.reading import read
+from tests.fixtures import on_postgres, on_sqlite
 from tests.processes import nothing_waits, wait_until, worker
 
 if TYPE_CHECKING:
@@ -20,6 +26,12 @@ pytestmark = [pytest.mark.django_db(databases="__all__", transaction=True)]
 
 #: A lane that tries again soon, with time-outs that a test can wait for.
 EAGER = {"RETRY_DELAY": 0.2, "RETRY_MAX_DELAY": 0.4, "READ_TIMEOUT": 0.5}
+
+
+#: Faults of the whole provider, which some day is over.
+OUTAGES = [fault for fault in FAULTS if fault != "400"]
+#: By so many seconds a lane's events may come later while another lane fails: by what the machine has to do beside it.
+SLACK = 1.0
 
 
 @pytest.fixture
@@ -52,12 +64,15 @@ def names(stand_in: StandIn, provider: str) -> Counter[str]:
     return Counter(hit.sent[key] for hit in stand_in.received(provider))
 
 
-@pytest.mark.parametrize(
+both_providers = pytest.mark.parametrize(
     ("failing", "lane", "healthy"), [("kissmetrics", "kissmetrics", "matomo"), ("matomo", "piwik", "kissmetrics")]
 )
+
+
+@both_providers
 def test_a_provider_that_fails_holds_up_nobody(database, lanes, stand_in, client, failing, lane, healthy):
     # Of KISSmetrics' answer only the beginning counts: one that is broken off is no failure.
-    faults = [fault for fault in FAULTS if (failing, fault) != ("kissmetrics", "half")]
+    faults = [fault for fault in OUTAGES if (failing, fault) != ("kissmetrics", "half")]
     expected: list[str] = []
 
     def all_has_arrived(provider: str) -> bool:
@@ -122,15 +137,90 @@ def test_what_may_have_arrived_becomes_a_dead_letter_if_the_project_says_so(data
     assert names(stand_in, "matomo") == {"perhaps": 1}
 
 
-@pytest.mark.parametrize(("provider", "lane"), [("kissmetrics", "kissmetrics"), ("matomo", "piwik")])
-def test_what_retry_after_asks_for_is_waited_for(database, lanes, stand_in, provider, lane):
-    stand_in.fail(provider, "429", times=1, retry_after=2)
+@on_sqlite
+@both_providers
+def test_the_delay_of_the_other_lanes_does_not_change(database, configure, stand_in, failing, lane, healthy):
+    """A steady flow, without a fault and through all of them; one that never answers is waited for longer than that."""
+    patient = {**EAGER, "READ_TIMEOUT": 4, "TIMEOUT": 10}
+    configure(
+        "outbox",
+        kissmetrics={"API_KEY": stand_in.KEY, "TRACKING_URL": stand_in.kissmetrics_url, **patient},
+        piwik={"URL": stand_in.matomo_url, "SITE_ID": 1, "TOKEN_AUTH": stand_in.TOKEN, **patient},
+    )
+    tracked: dict[str, tuple[str, dt.datetime]] = {}
+
+    def flow(phase: str) -> None:
+        for number in range(12):
+            name = f"{phase}-{number}"
+            tracked[name] = phase, dt.datetime.now(dt.UTC)
+            host.track(None, name, user_id=f"person of {name}")
+            time.sleep(0.02)
+
     with worker(database):
+        flow("warm-up")
+        stand_in.wait_for(healthy, 12)
+        flow("no fault")
+        for fault in reversed(OUTAGES):  # "hang" is the last
+            stand_in.fail(failing, fault, keep=False)
+            flow(fault)
+        stand_in.wait_for(healthy, len(tracked), seconds=30)
+        assert not names(stand_in, failing).keys() & {name for name, (phase, _) in tracked.items() if phase == "hang"}
+        stand_in.mend(failing)
+        wait_until(lambda: nothing_waits(database))
+
+    key = "_n" if healthy == "kissmetrics" else "e_a"
+    delays = defaultdict(list)
+    for hit in stand_in.received(healthy):
+        phase, at = tracked[hit.sent[key]]
+        delays[phase].append((hit.received - at).total_seconds())
+    usual = median(delays.pop("no fault"))
+    assert {phase: seconds for phase, found in delays.items() if (seconds := median(found)) > usual + SLACK} == {}
+    assert accounts.read(database)[lane]["delivered"] == len(tracked)
+
+
+@on_postgres
+@both_providers
+def test_what_is_refused_lies_in_dead_letters_with_the_reason_and_takes_no_others_with_it(
+    database, configure, stand_in, failing, lane, healthy
+):
+    eager = {**EAGER, "RETRY_DELAY": 0.05, "RETRY_MAX_DELAY": 0.1, "MAX_ATTEMPTS": 5}
+    configure(
+        "outbox",
+        kissmetrics={"API_KEY": stand_in.KEY, "TRACKING_URL": stand_in.kissmetrics_url, **eager},
+        piwik={"URL": stand_in.matomo_url, "SITE_ID": 1, "TOKEN_AUTH": stand_in.TOKEN, **eager},
+    )
+    stand_in.fail(failing, "400", only="bad")
+    with worker(database):
+        with host.batch():
+            for name in ("a", "b", "bad", "c", "d"):
+                host.track(None, name, user_id=f"person {name}")
+        wait_until(lambda: accounts.read(database).get(lane, {}).get("dead") == 1)
+        wait_until(lambda: nothing_waits(database))
+
+    assert names(stand_in, failing) == Counter("abcd")
+    assert names(stand_in, healthy) == Counter(["a", "b", "bad", "c", "d"])
+    [letter] = read(letters.select(letters.Selection(lanes=(lane,)), database))
+    assert (letter.event_name, letter.payload["name"]) == ("bad", "bad")
+    assert "answered" in letter.reason
+    assert "400" in letter.reason
+
+
+@on_sqlite
+@pytest.mark.parametrize("form", ["seconds", "date"])
+@pytest.mark.parametrize(("provider", "lane"), [("kissmetrics", "kissmetrics"), ("matomo", "piwik")])
+def test_what_retry_after_asks_for_is_waited_for(database, lanes, stand_in, provider, lane, form):
+    with worker(database):
+        until = dt.datetime.now(dt.UTC).replace(microsecond=0) + dt.timedelta(seconds=3)
+        asked = 2 if form == "seconds" else format_datetime(until, usegmt=True)
+        stand_in.fail(provider, "429", times=1, retry_after=asked)
         host.track(None, "one", user_id="ada")
         first = stand_in.wait_for(provider, kept=None)[0]
         stand_in.wait_for(provider)
         wait_until(lambda: nothing_waits(database))
 
     [second] = stand_in.received(provider)
-    assert (second.received - first.received).total_seconds() >= 1.9
+    if form == "seconds":
+        assert (second.received - first.received).total_seconds() >= 1.9
+    else:
+        assert first.received < until <= second.received + dt.timedelta(seconds=0.1)
     assert accounts.read(database)[lane]["delivered"] == 1

@@ -10,6 +10,7 @@ FAULTS = {
     "hang": "takes the request, and never answers",
     "500": "answers 500",
     "503": "answers 503",
+    "400": "answers 400",
     "429": "answers 429, with Retry-After",
     "garbage": "answers 200, with a page of HTML",
     "reset": "closes the connection without an answer",
@@ -24,11 +25,13 @@ class Fault:
     kind: str
     times: int | None
     """For so many requests; None: until it is mended."""
-    retry_after: int
+    retry_after: int | str
     keep: bool
     """Whether the request has its effect nonetheless."""
     scripts: bool
     """Whether scripts fail as well."""
+    only: str
+    """It meets requests with this text alone."""
     over: threading.Event = field(default_factory=threading.Event)
     """Set when it is mended: what hangs is let go."""
 
@@ -45,16 +48,17 @@ class Faults:
         kind: str,
         *,
         times: int | None = None,
-        retry_after: int = 1,
+        retry_after: int | str = 1,
         keep: bool | None = None,
         scripts: bool = False,
+        only: str = "",
     ) -> None:
         """Let a provider fail. Raises ``ValueError`` for an unknown kind."""
         if kind not in FAULTS:
             raise ValueError(f"{kind!r} is no fault; there are {', '.join(FAULTS)}")
         self.mend(provider)
         with self._lock:
-            fault = Fault(kind, times, retry_after, kind == "half" if keep is None else keep, scripts)
+            fault = Fault(kind, times, retry_after, kind == "half" if keep is None else keep, scripts, only)
             self._faults[provider] = fault
 
     def mend(self, provider: str | None = None) -> None:
@@ -68,11 +72,11 @@ class Faults:
                     fault.over.set()
             self._spent = [(name, fault) for name, fault in self._spent if not fault.over.is_set()]
 
-    def strike(self, provider: str, *, script: bool = False) -> Fault | None:
-        """The fault that meets this request."""
+    def strike(self, provider: str, text: str = "", *, script: bool = False) -> Fault | None:
+        """The fault that meets this request, in which there is this text."""
         with self._lock:
             fault = self._faults.get(provider)
-            if fault is None or (script and not fault.scripts):
+            if fault is None or (script and not fault.scripts) or fault.only not in text:
                 return None
             if fault.times is not None:
                 fault.times -= 1

@@ -149,9 +149,10 @@ class StandIn:
     def fail(self, provider: str, fault: str, **how: Any) -> None:
         """Let a provider fail, until ``mend``: ``fault`` is one of ``FAULTS``.
 
-        ``how``: ``times`` (for so many requests), ``retry_after`` (seconds), ``keep`` (whether the
-        hits count nonetheless; by default only those whose answer is broken off, ``half``), ``scripts``
-        (whether the scripts fail too; by default only hits do).
+        ``how``: ``times`` (for so many requests), ``retry_after`` (seconds, or a date as HTTP has it),
+        ``keep`` (whether the hits count nonetheless; by default only those whose answer is broken off,
+        ``half``), ``scripts`` (whether the scripts fail too; by default only hits do), ``only`` (requests
+        with this text in their query or body).
         """
         if provider not in self.PROVIDERS:
             raise ValueError(f"{provider!r} is no provider; there are {', '.join(self.PROVIDERS)}")

@@ -113,7 +113,8 @@ class Handler(BaseHTTPRequestHandler):
             self._send(Answer(404, b"there is nothing here"))
             return
         stand_in = self.server.stand_in
-        fault = stand_in.faults.strike(provider, script=script is not None)
+        text = request.query + request.body.decode("utf-8", "replace")
+        fault = stand_in.faults.strike(provider, text, script=script is not None)
         if script is not None:
             stand_in.scripts[f"{provider}/{request.path}"] += 1
             answer = script
@@ -137,7 +138,7 @@ class Handler(BaseHTTPRequestHandler):
         return _asset("kissmetrics.js") if known else Answer(403, b"no script was published for this key")
 
     def _fail(self, fault: Fault, answer: Answer) -> None:
-        if fault.kind in ("500", "503"):
+        if fault.kind in ("400", "500", "503"):
             self._send(Answer(int(fault.kind), b"<h1>Sorry</h1>"))
         elif fault.kind == "429":
             self._send(Answer(429, b"slower, please"), **{"Retry-After": str(fault.retry_after)})
