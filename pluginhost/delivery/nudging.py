@@ -107,6 +107,8 @@ def work_off(
                 outcome = _step(runner, using, enough, rest)
                 if outcome is None or outcome.deferred is not None:
                     return None
+                if not takes_over and not _free(runner, using):  # two began at once: the first to look leaves
+                    return None
         return None if stopping() else runner
     return None
 

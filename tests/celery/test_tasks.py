@@ -160,6 +160,18 @@ def test_a_lane_at_work_is_left_alone_unless_its_worker_has_died(configure, data
     assert seen("recorder") == ["next"]
 
 
+def test_of_two_tasks_that_began_at_once_for_a_lane_one_leaves(configure, database, site):
+    configure("outbox", recorder={"BATCH_SIZE": 1})
+    for name in ("mine", "another's", "next"):
+        track(name)
+        nudging.look(database)
+    runner = host.registry.runners["recorder"]
+    Recorder.act["recorder"] = lambda event: claim(runner, database)
+    tasks.deliver("recorder", database)
+    assert seen("recorder") == ["mine"]
+    assert sent(site) == []
+
+
 @pytest.mark.parametrize(
     "error", [RetryableError("away"), RetryableError("busy", retry_after=60)], ids=["away", "busy"]
 )
