@@ -14,9 +14,11 @@ from django.core.management import CommandError, call_command
 from pluginhost import host
 from pluginhost.delivery import accounts
 from pluginhost.delivery.worker import drain
-from pluginhost.models import Delivery, Lane
+from pluginhost.models import Delivery
+from tests.commands import command
 from tests.processes import ROOT, end, environment, nothing_waits, start, wait_until, worker
 from tests.samples import Recorder
+from tests.steps import account, seen, track
 
 pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 
@@ -50,6 +52,25 @@ def test_a_worker_process_delivers_and_ends_when_told(database, configure, writt
 
     assert names(written()) == ["before it starts", "while it runs"]
     assert accounts.read(database)["writer"]["delivered"] == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_drain_that_is_told_to_end_finishes_what_is_in_hand(database, configure, number):
+    configure("outbox", recorder={"BATCH_SIZE": 1})
+    track("a", "b", "c")
+    Recorder.act["recorder"] = lambda event: event.name == "b" and os.kill(os.getpid(), number)
+    before = signal.getsignal(number)
+
+    assert command("worker", "--drain") == "told to end; 1 batches were run\n"
+
+    assert seen("recorder") == ["a", "b"]
+    assert account(database, "recorder") == {"accepted": 3, "delivered": 2, "waiting": 1}
+    left = Delivery.objects.get()
+    assert (left.token, left.attempts, left.kills) == (None, 0, 0)
+    assert signal.getsignal(number) is before
+    Recorder.act.clear()
+    assert command("worker", "--drain") == "nothing is due any more; 1 batches were run\n"
+    assert seen("recorder") == ["a", "b", "c"]
 
 
 def test_lanes_do_not_wait_for_one_another(database, configure, written):

@@ -15,7 +15,7 @@ from pluginhost.delivery.work import step
 from pluginhost.signals import flush
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from pluginhost.delivery.runner import Runner
 
@@ -52,22 +52,23 @@ class DrainWatch(threading.Thread):
         os._exit(UNHEALTHY)
 
 
-def drain(runners: Mapping[str, Runner], using: str) -> int:
+def drain(runners: Mapping[str, Runner], using: str, stopping: Callable[[], bool] = lambda: False) -> int:
     """Deliver in this thread until nothing is due any more. Returns how many batches were run.
 
-    A lane whose receiver is away is not asked again.
+    A lane whose receiver is away is not asked again. ``stopping`` is asked between batches,
+    and between single events, to end early.
     """
     batches = 0
     open_lanes = dict(runners)
     while True:
         worked = take(using)
         for alias, runner in list(open_lanes.items()):
-            while (outcome := step(runner, using)) is not None:
+            while not stopping() and (outcome := step(runner, using, stopping)) is not None:
                 worked += 1
                 batches += 1
                 reset_queries()
                 if outcome.deferred:
                     del open_lanes[alias]
                     break
-        if not worked:
+        if not worked or stopping():
             return batches

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandError
@@ -20,7 +21,7 @@ from pluginhost.signals import flush
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from django.core.management.base import BaseCommand
 
@@ -44,16 +45,7 @@ def handle(command: BaseCommand, **options: Any) -> None:
     if options["drain"]:
         if options["healthcheck"]:
             raise CommandError("--healthcheck is for a worker that runs on; --drain ends by itself.")
-        watch = DrainWatch(runners.values(), threading.get_ident(), using)
-        watch.start()
-        try:
-            batches = drain(runners, using)
-        finally:
-            watch.over.set()
-        for runner in runners.values():
-            runner.close()
-        flush()
-        command.stdout.write(f"nothing is due any more; {batches} batches were run")
+        _drain(command, runners, using)
         return
     heartbeat = _heartbeat(options["healthcheck"], runners)
     metrics.watch_backlogs(using)
@@ -68,6 +60,36 @@ def handle(command: BaseCommand, **options: Any) -> None:
         # A call that hangs holds its thread: only the end of the process ends it.
         sys.stdout.flush()
         os._exit(status)
+
+
+def _drain(command: BaseCommand, runners: dict[str, Runner], using: str) -> None:
+    watch = DrainWatch(runners.values(), threading.get_ident(), using)
+    watch.start()
+    try:
+        with _told_to_end() as told:
+            batches = drain(runners, using, told)
+    finally:
+        watch.over.set()
+    for runner in runners.values():
+        runner.close()
+    flush()
+    why = "told to end" if told() else "nothing is due any more"
+    command.stdout.write(f"{why}; {batches} batches were run")
+
+
+@contextmanager
+def _told_to_end() -> Iterator[Callable[[], bool]]:
+    """Whether the process was told to end meanwhile. In another thread than the main one it can't be told."""
+    told: list[int] = []
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before[number] = signal.signal(number, lambda number, _: told.append(number))
+    try:
+        yield lambda: bool(told)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _heartbeat(path: str | None, runners: Iterable[str]) -> Heartbeat | None:
