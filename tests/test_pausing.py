@@ -7,6 +7,7 @@ import threading
 
 import pytest
 from django.db import connections
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from pluginhost import PermanentError, RetryableError, host
@@ -16,7 +17,7 @@ from pluginhost.delivery.lanes import claim
 from pluginhost.delivery.pausing import overview, pause, paused, resume
 from pluginhost.delivery.settling import Outcome, settle
 from pluginhost.delivery.worker import drain
-from pluginhost.models import Account, Delivery, Lane
+from pluginhost.models import Account, Delivery, Envelope, Lane
 from tests.commands import as_json, command, fails
 from tests.samples import Recorder
 from tests.steps import account, make_due, raising, run, seen, track
@@ -60,6 +61,22 @@ def test_a_pause_stays_though_a_worker_clears_the_trouble_of_the_lane_at_that_mo
     worker.join()
 
     assert list(paused(any_database)) == ["recorder"]
+
+
+def test_what_waits_is_as_old_as_its_acceptance_wherever_it_lies(any_database, configure):
+    configure("outbox", recorder={})
+    track("old", "old too")
+    Envelope.objects.update(created=Now() - dt.timedelta(days=2))
+    track("new")
+    accepted = overview(any_database)[0].oldest_waiting
+    assert timezone.now() - accepted > dt.timedelta(days=1, hours=23)
+
+    take(any_database)
+
+    assert overview(any_database)[0].oldest_waiting == accepted
+    Recorder.act["recorder"] = raising(lambda: PermanentError("no"), "old")
+    run(any_database, "recorder")
+    assert Delivery.objects.get(event_name="old").created == accepted
 
 
 def test_what_is_in_hand_when_the_pause_begins_is_finished(database, configure):

@@ -17,6 +17,7 @@ from pluginhost.models import Chunk, Delivery, Envelope
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
 
 #: Envelopes that one transaction takes, at most, and their bytes.
 TAKE = 500
@@ -30,6 +31,7 @@ class Row(NamedTuple):
     version: int
     lanes: str
     n: int
+    created: datetime
     payload: bytes
 
 
@@ -51,8 +53,8 @@ def take(using: str) -> int:
         )
         ids = list(_within_bytes(sizes[:TAKE]))
         chosen = Envelope.objects.using(using).filter(id__in=ids)
-        found = chosen.order_by("id").values_list("version", "lanes", "n", "payload")
-        rows = [Row(version, lanes, n, bytes(payload)) for version, lanes, n, payload in found]
+        found = chosen.order_by("id").values_list("version", "lanes", "n", "created", "payload")
+        rows = [Row(version, lanes, n, created, bytes(payload)) for version, lanes, n, created, payload in found]
         chosen.delete()
         _store(rows, using)
     return len(rows)
@@ -81,7 +83,10 @@ def _store(rows: Sequence[Row], using: str) -> None:
     for (version, names), group in groups.items():
         for chunk in _chunks(group):
             chunk.save(using=using, force_insert=True)
-            deliveries += [Delivery(lane=lane, chunk=chunk, version=version, n=chunk.n) for lane in names.split(",")]
+            deliveries += [
+                Delivery(lane=lane, chunk=chunk, version=version, n=chunk.n, created=chunk.created)
+                for lane in names.split(",")
+            ]
     Delivery.objects.using(using).bulk_create(deliveries)
     counts.update({(lane, "discarded"): n for lane, n in ceiling.discarded.items()})
     accounts.add(counts, using)
@@ -94,7 +99,7 @@ def _storable(names: str) -> str:
 
 
 def _chunks(rows: Sequence[Row]) -> Iterator[Chunk]:
-    """Merge envelopes of equal lanes, in their order, up to 500 events or 1 MiB."""
+    """Merge envelopes of equal lanes, in their order, up to 500 events or 1 MiB. A chunk is as old as its oldest."""
     number, n, size = 0, 0, 0
     numbered = []
     for row in rows:
@@ -108,4 +113,4 @@ def _chunks(rows: Sequence[Row]) -> Iterator[Chunk]:
     for _, group in groupby(numbered, key=lambda pair: pair[0]):
         members = [row for _, row in group]
         payload = members[0].payload if len(members) == 1 else merge(row.payload for row in members)
-        yield Chunk(n=sum(row.n for row in members), payload=payload)
+        yield Chunk(n=sum(row.n for row in members), payload=payload, created=min(row.created for row in members))
