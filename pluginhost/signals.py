@@ -79,8 +79,9 @@ class _Courier:
     def post(self, signal: Signal, details: dict[str, Any]) -> None:
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="pluginhost-signals", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="pluginhost-signals", daemon=True)
+                thread.start()  # raises where no more threads can be had; the next signal tries again
+                self._thread = thread
         try:
             self._posted.put_nowait((signal, details))
         except queue.Full:
