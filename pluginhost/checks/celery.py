@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: By kombu's names of drivers.
 TESTED = ("amqp", "redis")
 WITHIN_ONE_PROCESS = "memory"
+#: Celery's own, which knows no entries but those of the settings.
+SCHEDULER = "celery.beat:PersistentScheduler"
+TICK = "pluginhost.tick"
 
 
 @register("pluginhost")
@@ -67,6 +70,7 @@ def _app_messages(settings: Settings, key: str) -> Iterator[CheckMessage]:
         )
         return
     yield from _queue_messages(settings, current_app)
+    yield from _beat_messages(settings, conf)
     if conf.task_always_eager:
         yield Caution(
             "CELERY_TASK_ALWAYS_EAGER is on: no broker is asked, and tasks run in the process that sends them.",
@@ -88,11 +92,29 @@ def _app_messages(settings: Settings, key: str) -> Iterator[CheckMessage]:
 
 
 def _queue_messages(settings: Settings, app: Any) -> Iterator[CheckMessage]:
-    if settings.TRANSPORT != "celery" or app.conf.task_create_missing_queues:
+    if app.conf.task_create_missing_queues:
         return
-    if settings.INGEST_QUEUE not in app.amqp.queues:
-        yield Error(
-            f"There is no queue {settings.INGEST_QUEUE!r}, and CELERY_TASK_CREATE_MISSING_QUEUES is off.",
-            hint='Add it to CELERY_TASK_QUEUES, or name another one in PLUGINHOST["INGEST_QUEUE"].',
-            id="pluginhost.E014",
+    wanted = {'PLUGINHOST["INGEST_QUEUE"]': settings.INGEST_QUEUE} if settings.TRANSPORT == "celery" else {}
+    if settings.WORKER == "celery":
+        lanes = settings.PLUGINS.items()
+        wanted |= {f"QUEUE of {alias}": options["QUEUE"] for alias, options in lanes if options.get("QUEUE")}
+    for key, queue in wanted.items():
+        if queue not in app.amqp.queues:
+            yield Error(
+                f"There is no queue {queue!r}, and CELERY_TASK_CREATE_MISSING_QUEUES is off.",
+                hint=f"Add it to CELERY_TASK_QUEUES, or name another one in {key}.",
+                id="pluginhost.E014",
+            )
+
+
+def _beat_messages(settings: Settings, conf: Any) -> Iterator[CheckMessage]:
+    if settings.WORKER != "celery" or conf.beat_scheduler != SCHEDULER:
+        return
+    entries = (conf.beat_schedule or {}).values()
+    if TICK not in [entry.get("task") if isinstance(entry, dict) else entry.task for entry in entries]:
+        yield Caution(
+            'PLUGINHOST["WORKER"] is "celery", but no entry of CELERY_BEAT_SCHEDULE looks into the outbox.',
+            hint="Set CELERY_BEAT_SCHEDULE = beat_schedule(), which is in pluginhost.tasks. If something else than beat"
+            " sends pluginhost.tick, silence the check.",
+            id="pluginhost.W022",
         )

@@ -126,10 +126,8 @@ def _serializer(app: Any) -> str:
 
     A worker drops what it does not accept: that of a site that changes its serializer, too.
     """
-    from kombu.serialization import prepare_accept_content
-
-    accepted = prepare_accept_content(app.conf.accept_content)
-    return "json" if "application/json" in accepted else str(app.conf.task_serializer)
+    accepted = app.conf.accept_content or ()
+    return "json" if "json" in accepted or "application/json" in accepted else str(app.conf.task_serializer)
 
 
 class Job:

@@ -125,7 +125,11 @@ def _send_later(envelopes: Sequence[Envelope], using: str, budget: Budget) -> No
 
 def _send(envelopes: Sequence[Envelope], using: str, budget: Budget) -> bool:
     """Publish them, and give the outbox what was not confirmed. False if that does not take it either."""
-    rest = envelopes[_publish(envelopes, using, budget) :]
+    try:
+        rest = envelopes[_publish(envelopes, using, budget) :]
+    except BaseException:  # the thread is told to end while it waits, as by a server that stops at once
+        _spill(envelopes, using)
+        raise
     return not rest or _spill(rest, using)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import kombu
 import pytest
 
+from pluginhost.tasks import beat_schedule
 from tests.celery.carried import celery_app
 from tests.test_checks import produced, run
 
@@ -14,7 +15,7 @@ from tests.test_checks import produced, run
 def test_a_site_with_a_broker_has_no_messages(configure, url, wanted):
     transport, keys = wanted
     configure(transport, **keys)
-    with celery_app(url):
+    with celery_app(url, beat_schedule=beat_schedule()):
         assert run() == []
 
 
@@ -49,6 +50,25 @@ def test_e014_a_queue_that_may_not_be_made(configure):
         assert "'events'" in produced("E014").msg
     with celery_app("amqp://127.0.0.1//", task_create_missing_queues=False, task_queues=[kombu.Queue("events")]):
         assert run() == []
+
+
+def test_e014_a_lane_s_queue_that_may_not_be_made(configure):
+    configure("outbox", WORKER="celery", recorder={"QUEUE": "slow"})
+    conf = {"task_create_missing_queues": False, "beat_schedule": beat_schedule()}
+    with celery_app("amqp://127.0.0.1//", task_queues=[kombu.Queue("tasks")], **conf):
+        message = produced("E014")
+        assert "'slow'" in message.msg
+        assert "recorder" in message.hint
+    with celery_app("amqp://127.0.0.1//", task_queues=[kombu.Queue("slow")], **conf):
+        assert run() == []
+
+
+def test_w022_nobody_looks_into_the_outbox(configure):
+    configure("outbox", WORKER="celery")
+    with celery_app("amqp://127.0.0.1//", beat_schedule={"other": {"task": "newsletter.send", "schedule": 60.0}}):
+        produced("W022")
+    with celery_app("amqp://127.0.0.1//", beat_scheduler="django_celery_beat.schedulers:DatabaseScheduler"):
+        assert run() == [], "its entries may be in the database"
 
 
 def test_w007_tasks_run_at_once(configure):
