@@ -20,9 +20,11 @@ from pluginhost import PermanentError, RetryableError, host
 from pluginhost.delivery import accounts, lanes, work
 from pluginhost.delivery import marks as marks_module
 from pluginhost.delivery.forgetting import Marks, ask, forget, look, mark, marks, sweep
+from pluginhost.delivery.ingest import ingest
 from pluginhost.delivery.intake import take
 from pluginhost.delivery.work import step
-from pluginhost.models import Account, Chunk, Delivery, Envelope, Forgotten
+from pluginhost.events import encode
+from pluginhost.models import Account, Chunk, Delivery, Envelope, Forgotten, Lane
 from pluginhost.plugin import Person
 from pluginhost.signals import events_discarded
 from tests.processes import wait_until
@@ -39,6 +41,8 @@ HERS = {
     "both": {"user_id": "user-ada", "anonymous_id": "browser-ada"},
     "shared": {"user_id": "user-bea", "anonymous_id": "browser-ada"},
 }
+#: How far a mark reaches, and a bit.
+LATER = marks_module.AHEAD + dt.timedelta(milliseconds=5)
 NOT_HERS = {"bea": {"user_id": "user-bea", "anonymous_id": "browser-bea"}, "nobody": {}}
 WHO = HERS | NOT_HERS
 
@@ -48,7 +52,7 @@ def now() -> dt.datetime:
 
 
 def clear() -> None:
-    for model in (Envelope, Chunk, Delivery, Account, Forgotten):
+    for model in (Envelope, Chunk, Delivery, Account, Forgotten, Lane):
         model.objects.all().delete()
     Recorder.reset()
 
@@ -199,13 +203,14 @@ def test_who_comes_back_is_tracked_again(configure, any_database):
     configure("outbox", recorder={})
     host.track(None, "before", user_id="user-ada")
     forget(ADA, any_database)
-    later = now() + dt.timedelta(milliseconds=5)
+    later = now() + LATER
     host.track(None, "waits", user_id="user-ada", timestamp=later)
     run(any_database, "recorder")
     assert seen("recorder") == ["waits"]
 
 
-def test_who_comes_back_while_it_goes_on_is_left(configure, database):
+def test_who_comes_back_while_it_goes_on_is_left(configure, database, monkeypatch):
+    monkeypatch.setattr(marks_module, "AHEAD", dt.timedelta(milliseconds=1))
     configure("outbox", recorder={})
     mark(ADA, database)
     later = now() + dt.timedelta(milliseconds=5)
@@ -223,7 +228,17 @@ def test_what_a_wrong_clock_dated_ahead_is_erased_with_the_rest(configure, datab
     assert_nothing_of_ada_is_kept()
 
 
-def test_a_second_time_moves_the_mark_on(configure, database):
+def test_what_a_web_server_dated_a_moment_ahead_is_of_before(configure, database):
+    """Its clock is not the database's, and somebody who deletes an account is forgotten within milliseconds."""
+    configure("outbox", recorder={})
+    forget(ADA, database)
+    host.track(None, "on its way", user_id="user-ada", timestamp=now() + dt.timedelta(seconds=0.5))
+    run(database, "recorder")
+    assert Recorder.seen == {}
+
+
+def test_a_second_time_moves_the_mark_on(configure, database, monkeypatch):
+    monkeypatch.setattr(marks_module, "AHEAD", dt.timedelta(milliseconds=1))
     configure("outbox", recorder={})
     forget(ADA, database)
     host.track(None, "back", user_id="user-ada", timestamp=now() + dt.timedelta(milliseconds=2))
@@ -353,6 +368,17 @@ def test_marks_that_become_visible_late_are_seen(configure, database):
     assert marks(database).at(("user", "user-bea"))
     Forgotten(id=last + 1, digest=marks_module.digest(("user", "user-eve"))).save(force_insert=True)
     assert marks(database).at(("user", "user-eve"))
+
+
+def test_the_marks_of_somebody_with_many_ids_are_seen_late(configure, database):
+    mark(ADA, database)
+    last = Forgotten.objects.latest("id").id
+    Forgotten(id=last + 151, digest=marks_module.digest(("user", "user-bea"))).save(force_insert=True)
+    assert marks(database).at(("user", "user-bea"))
+    digests = [marks_module.digest(("user", f"user-{number}")) for number in range(150)]
+    rows = [Forgotten(id=last + number, digest=digest) for number, digest in enumerate(digests, 1)]
+    Forgotten.objects.bulk_create(rows)
+    assert all(marks(database).at(("user", f"user-{number}")) for number in range(150))
 
 
 def test_marks_are_forgotten_with_their_table(configure, database):
@@ -539,6 +565,42 @@ def test_a_worker_whose_lease_is_over_writes_nothing_down(configure, database):
     assert account(database, "recorder") == {"accepted": 1, "discarded": 1}
 
 
+def test_a_worker_whose_lease_was_over_before_writes_nothing_down_either(configure, any_database):
+    """It sleeps, and nobody has taken over."""
+    configure("outbox", recorder={})
+    host.track(None, "hers", user_id="user-ada")
+    with Worker(any_database, "recorder", PermanentError("too late")):
+        Delivery.objects.update(due_at=Now() - dt.timedelta(seconds=1))
+        assert forget(ADA, any_database).complete
+    assert_nothing_of_ada_is_kept()
+    assert account(any_database, "recorder") == {"accepted": 1, "waiting": 1}
+    Recorder.act.clear()
+    rounds(any_database, "recorder", 2)
+    assert account(any_database, "recorder") == {"accepted": 1, "discarded": 1}
+
+
+# --- what was said of it ---
+
+
+def test_reasons_do_not_name_the_person_any_more(configure, any_database):
+    """A failure of a batch is the reason of all its events."""
+    configure("outbox", recorder={}, folder={"MAX_ATTEMPTS": 1})
+    Recorder.act["folder"] = Recorder.act["recorder"] = lambda argument: (_ for _ in ()).throw(
+        RetryableError("user-ada, user-ada2 and user-bea are unknown")
+    )
+    with host.batch():
+        host.track(None, "hers", user_id="user-ada")
+        host.track(None, "another's", user_id="user-bea")
+    run(any_database, "folder")
+    step(host.registry.runners["recorder"], any_database)
+    Lane.objects.create(name="folder", trouble="asks to wait: user-ada is one too many")
+    forget(ADA, any_database)
+    reasons = set(Delivery.objects.values_list("state", "reason"))
+    said = "RetryableError: …, user-ada2 and user-bea are unknown"
+    assert reasons == {("waiting", said), ("dead", said)}
+    assert Lane.objects.get().trouble == "asks to wait: … is one too many"
+
+
 # --- what can't be read ---
 
 
@@ -572,6 +634,48 @@ def test_a_damaged_payload_is_reported_if_it_names_the_person(configure, databas
     assert [(one.table, one.lanes) for one in unreadable] == [("delivery", ("recorder",))]
 
 
+@pytest.mark.parametrize(
+    "id_", ["42", 'Zoë "Z" \\ Ünal', "emoji \U0001f600", "tab\tid"], ids=["plain", "quotes", "astral", "control"]
+)
+def test_a_damaged_message_of_the_broker_is_reported_if_it_names_the_person(configure, database, id_):
+    configure("outbox", recorder={})
+    for who in (id_, "420"):
+        payload = encode([{"user_id": who}]).decode()
+        assert ingest(1, "no id", "recorder", 1, payload, database)
+    unreadable = forget(Person(user_ids=(id_,)), database).found.unreadable
+    assert [(one.table, one.lanes) for one in unreadable] == [("envelope", ("recorder",))]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        pytest.param(b'{"type":"track","name":"\xff","user_id":"user-ada"}', id="no UTF-8"),
+        pytest.param(b'{"user_id":"user-ada","visitor_ids":{"piwik":"\xff"}}', id="no UTF-8 in an id"),
+        pytest.param(b'["user-ada"]', id="no object"),
+    ],
+)
+def test_an_event_that_is_none_is_erased_if_it_names_the_person(configure, any_database, event):
+    """And takes no other with it."""
+    configure("outbox", recorder={})
+    with host.batch():
+        host.track(None, "another's", user_id="user-bea")
+        host.track(None, "hers", user_id="user-ada")
+    before = bytes(Envelope.objects.get().payload)
+    Envelope.objects.update(payload=before[:-1] + b"," + event + b"]", n=3)
+    assert forget(ADA, any_database).found.events == 2
+    assert_nothing_of_ada_is_kept()
+    run(any_database, "recorder")
+    assert seen("recorder") == ["another's"]
+
+
+def test_an_id_that_is_a_number_is_the_same_one(configure, database):
+    configure("outbox", recorder={})
+    host.track(None, "hers", user_id="42")
+    Envelope.objects.update(payload=bytes(Envelope.objects.get().payload).replace(b'"42"', b"42"))
+    assert forget(Person(user_ids=("4",)), database).found.events == 0
+    assert forget(Person(user_ids=("42",)), database).found.events == 1
+
+
 def test_an_event_that_can_not_be_read_is_erased_by_its_ids(configure, database):
     configure("outbox", recorder={})
     for who in ("user-ada", "user-bea"):
@@ -601,6 +705,7 @@ def test_an_envelope_that_says_another_number_keeps_it(configure, database):
 
 def test_looking_changes_nothing(configure, database):
     configure("outbox", recorder={})
+    Chunk.objects.create(n=1, payload=b"[null]")  # its worker was killed before it could sweep
     host.track(None, "hers", user_id="user-ada")
     before = payloads()
     assert look(ADA, database).envelopes == 1

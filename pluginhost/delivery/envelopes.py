@@ -77,8 +77,9 @@ def merge(payloads: Iterable[bytes]) -> bytes:
     return join(payload[1:-1] for payload in payloads)
 
 
-#: What bytes that are no JSON make msgspec raise; the second one if they begin with very many brackets.
-UNREADABLE = (msgspec.DecodeError, RecursionError)
+#: What bytes that are no JSON make msgspec raise; the second one if they begin with very many brackets, the third one
+#: if a text is no UTF-8.
+UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 _raw_array = msgspec.json.Decoder(list[msgspec.Raw])
 

@@ -10,6 +10,7 @@ unless a worker holds it right now.
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,9 +24,10 @@ from django.db.models.functions import Now
 
 from pluginhost.db import take_write_lock
 from pluginhost.delivery import accounts
-from pluginhost.delivery.envelopes import ERASED, VERSION, join, unpack
-from pluginhost.delivery.marks import GRAIN, keys_in, keys_of
+from pluginhost.delivery.envelopes import ERASED, UNREADABLE, VERSION, join, unpack
+from pluginhost.delivery.marks import concerns, keys_in, keys_of
 from pluginhost.delivery.news import tell_discarded
+from pluginhost.delivery.reasons import strike
 from pluginhost.delivery.settling import sweep_chunks
 from pluginhost.delivery.steps import tried_again
 from pluginhost.models import Chunk, Delivery, Envelope
@@ -109,7 +111,17 @@ class _Who(msgspec.Struct):
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+    """An id as text. No version of the host writes a number, and no lane reads it, but it is the same person."""
+    return value if isinstance(value, str) else str(value) if type(value) is int else None
+
+
+def _written(id_: str) -> set[bytes]:
+    """How an id may stand in a damaged payload: as JSON, with or without escapes, or as JSON within JSON.
+
+    The last is what becomes of a message of the broker that is damaged.
+    """
+    forms = {json.dumps(id_), json.dumps(id_, ensure_ascii=False)}
+    return {form.encode() for form in forms | {json.dumps(form)[1:-1] for form in forms}}
 
 
 class _Row(NamedTuple):
@@ -138,21 +150,24 @@ class Eraser:
         self._until = {key: at for key in self._keys if (at := marks.at(key))} if marks else {}
         self._erases = marks is not None
         self._now = dt.datetime.now(dt.UTC)
-        self._traces = []
+        self._traces: set[bytes] = set()
         for _, id_ in self._keys:
             with suppress(UnicodeEncodeError):  # no payload has what is no Unicode
-                self._traces.append(msgspec.json.encode(id_))
+                self._traces |= _written(id_)
 
     def go(self) -> Found:
         """One pass through the tables, in the order in which events wander through them."""
         found = Found()
-        sweep_chunks(self.using)
+        if self._erases:
+            sweep_chunks(self.using)
         for page in self._pages(Envelope.objects.using(self.using), LARGE, _envelopes):
             self._take_out(page, found)
         for page in self._pages(Chunk.objects.using(self.using), LARGE, _chunks):
             for row in page:
                 self._overwrite(row, found)
         self.deliveries(found)
+        if self._erases:
+            strike((id_ for _, id_ in self._keys), self.using)
         return found
 
     def deliveries(self, found: Found) -> None:
@@ -175,8 +190,8 @@ class Eraser:
         else:
             try:
                 who = msgspec.json.decode(stored.raw, type=_Who)
-            except msgspec.DecodeError:
-                return False
+            except UNREADABLE:
+                return self._names(stored.raw)
         keys = who.keys()
         if not any(self._concerns(key, who.timestamp) for key in keys & self._keys):
             return False
@@ -189,7 +204,7 @@ class Eraser:
         until = self._until.get(key)
         if until is None or not isinstance(timestamp, dt.datetime):
             return True
-        return timestamp <= until + GRAIN or timestamp > self._now
+        return concerns(until, timestamp) or timestamp > self._now
 
     def _read(self, row: _Row, found: Found) -> list[Stored]:
         """The events of a payload; none if it can't be read, and a note of it if it may have some of the person."""
@@ -198,11 +213,15 @@ class Eraser:
             try:
                 return unpack(row.version, row.payload)
             except ValueError as error:
-                if not any(trace in row.payload for trace in self._traces):
+                if not self._names(row.payload):
                     return []
                 problem = str(error)
         found.unreadable.append(Unreadable(row.table, row.id, row.lanes, problem))
         return []
+
+    def _names(self, raw: bytes) -> bool:
+        """Whether one of the ids stands in bytes that can't be read."""
+        return any(trace in raw for trace in self._traces)
 
     def _pages(self, rows: QuerySet[Any], size: int, read: Any) -> Iterator[list[_Row]]:
         last = 0

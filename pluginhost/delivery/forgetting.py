@@ -20,13 +20,12 @@ from django.db.models.functions import Now
 from pluginhost.delivery.attempt import RAISED
 from pluginhost.delivery.erasing import Eraser, Found, Unreadable
 from pluginhost.delivery.marks import Marks, mark, marks
-from pluginhost.delivery.steps import tried_again
+from pluginhost.delivery.steps import STEP, tried_again
 from pluginhost.models import Delivery
 from pluginhost.options import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from uuid import UUID
 
     from django.db.models import QuerySet
 
@@ -94,7 +93,7 @@ def forget(
     for pause in _pauses(patience):
         done.still_held = _in_hand(using).filter(token__in=held).count() if held else 0
         if not done.still_held:
-            tried_again(partial(_take_away, held, using), using)
+            tried_again(partial(_take_away, using), using)
             # What failed in a worker's hands meanwhile has become a delivery of its own.
             done.found.add(later := eraser.go())
             if not later.in_hand:
@@ -108,11 +107,16 @@ def _in_hand(using: str) -> QuerySet[Delivery]:
     return Delivery.objects.using(using).filter(token__isnull=False, due_at__gt=Now())
 
 
-def _take_away(tokens: set[UUID | None], using: str) -> None:
-    """Take what these workers did not finish within their lease away from them, as the next claim would."""
-    if tokens:
-        lapsed = Delivery.objects.using(using).filter(token__in=tokens, due_at__lte=Now())
-        lapsed.update(token=uuid4())
+def _take_away(using: str) -> None:
+    """Take what workers did not finish within their lease away from them, as the next claim would.
+
+    Also what lapsed before the mark: a worker that sleeps, and that nobody follows,
+    would write down what it had read when it wakes.
+    """
+    lapsed = Delivery.objects.using(using).filter(token__isnull=False, due_at__lte=Now())
+    ids = list(lapsed.values_list("id", flat=True))
+    for start in range(0, len(ids), STEP):
+        lapsed.filter(id__in=ids[start : start + STEP]).update(token=uuid4())
 
 
 def _pauses(patience: float) -> Iterator[float]:

@@ -1,7 +1,7 @@
 """Marks of people who were forgotten: what they did before is not delivered, wherever it still turns up.
 
-A mark holds no id, only its digest. It concerns what happened up to its moment: a
-person who comes back is tracked again. Marks are read for each claim, so they are
+A mark holds no id, only its digest. It concerns what happened up to its moment, and
+in the second after it: a person who comes back later is tracked again. Marks are read for each claim, so they are
 kept in the process, and one small query says whether there are more.
 """
 
@@ -31,14 +31,22 @@ Key = tuple[Literal["user", "anonymous"], str]
 Row = tuple[int, str, dt.datetime]
 
 #: So many of the last rows are counted each time: they may become visible in another order than that of their ids.
-WINDOW = 100
-#: SQLite's clock has milliseconds, the time of an event microseconds.
-GRAIN = dt.timedelta(milliseconds=1)
+WINDOW = 1000
+#: Rows of one transaction, at most: ten others may overtake it before a row could stay unseen.
+ROWS = 100
+#: How far a mark reaches beyond its moment. Events have the times of web servers, a mark has that of the database,
+#: and a person may be forgotten within milliseconds of the last event.
+AHEAD = dt.timedelta(seconds=1)
 
 
 def digest(key: Key) -> str:
     """SHA-256 of the kind of id, a NUL and the id, in hexadecimal digits."""
     return hashlib.sha256("\0".join(key).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def concerns(at: dt.datetime, timestamp: dt.datetime) -> bool:
+    """Whether a mark of this moment concerns what happened then."""
+    return timestamp <= at + AHEAD
 
 
 def keys_of(person: Person) -> list[Key]:
@@ -91,7 +99,7 @@ class Marks:
 
     def _holds(self, key: Key, timestamp: dt.datetime) -> bool:
         at = self._at.get(digest(key))
-        return at is not None and timestamp <= at + GRAIN
+        return at is not None and concerns(at, timestamp)
 
     def at(self, key: Key) -> dt.datetime | None:
         """Up to when what this id did is forgotten."""
@@ -112,8 +120,10 @@ def mark(person: Person, using: str) -> Marks:
     # MySQL's own clock is of the session's time zone, which Django does not set.
     utc = connection.vendor == "mysql" and settings.USE_TZ
     now = Func(function="UTC_TIMESTAMP", template="%(function)s(6)") if utc else Now()
-    with transaction.atomic(using, durable=True):
-        Forgotten.objects.using(using).bulk_create([Forgotten(digest=digest(key), at=now) for key in keys_of(person)])
+    rows = [Forgotten(digest=digest(key), at=now) for key in keys_of(person)]
+    for start in range(0, len(rows), ROWS):
+        with transaction.atomic(using, durable=True):
+            Forgotten.objects.using(using).bulk_create(rows[start : start + ROWS])
     _known.pop(using, None)
     return marks(using)
 
