@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pymongo
 from bson.errors import BSONError, InvalidDocument
 from pymongo import errors, uri_parser
+from pymongo.collation import Collation
 from pymongo.write_concern import WriteConcern
 
 from pluginhost import PartialFailure, PermanentError, RetryableError
@@ -28,6 +29,8 @@ EVENT: dict[str, Any] = {
     "name": {"$type": "string"},
     "timestamp": {"$gte": dt.datetime.min.replace(tzinfo=dt.UTC)},  # a comparison matches values of its own type
 }
+#: A collection may have a collation of its own, to which "Ada" is "ada".
+EXACT = Collation("simple")
 DUPLICATE_KEY = 11000
 INVALID_NAMESPACE = 73
 
@@ -74,7 +77,7 @@ def forget(
         for each in _collections(client, database, name):  # a server that is away is not waited for so long
             collection = client[database].get_collection(each, write_concern=WriteConcern(w="majority"))
             with pymongo.timeout(seconds):
-                if n := collection.delete_many({**EVENT, **chosen}).deleted_count:
+                if n := collection.delete_many({**EVENT, **chosen}, collation=EXACT).deleted_count:
                     deleted[each] = n
     except errors.PyMongoError as error:
         raise RetryableError(f"{type(error).__name__}: {error}") from error

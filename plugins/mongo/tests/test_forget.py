@@ -79,6 +79,14 @@ def test_documents_of_others_make_stay(enabled, store):
     assert store["comments"].count_documents({}) == len(others)
 
 
+def test_another_who_is_the_same_to_a_collation_stays(enabled, store):
+    store.create_collection("events", collation={"locale": "en", "strength": 1})
+    for user_id in ("ada", "Ada", "adá"):
+        host.track(None, user_id, user_id=user_id)
+    assert forget() == "1 document was deleted (events 1)."
+    assert names(store["events"]) == ["Ada", "adá"]
+
+
 def test_somebody_without_ids_is_nobody(enabled, store):
     host.track(None, "nobody's")
     assert forget(Person(user_ids=("",), anonymous_ids=("",))) == "0 documents were deleted."

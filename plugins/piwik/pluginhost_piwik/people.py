@@ -110,6 +110,14 @@ class Reporting(Client):
             raise Refused(f"{self._host} says: {str(answer.get('message', ''))[:300]}")
         return answer
 
+    def visits_in(self, answer: Any) -> list[dict[str, Any]]:
+        """The visits of an answer. Raises ``DeliveryError`` if it is none: that nothing was found must be said."""
+        if isinstance(answer, dict):  # PHP makes an object of a list with gaps
+            answer = list(answer.values())
+        if isinstance(answer, list) and all(isinstance(visit, dict) and "idVisit" in visit for visit in answer):
+            return answer
+        raise DeliveryError(f"{self._host} did not answer with a list of visits")
+
 
 class Refused(DeliveryError):
     """What Matomo's API says in its own words."""
@@ -150,11 +158,10 @@ def delete(reporting: Reporting, site_id: int, ids: Ids) -> int:
     for segment in ids.segments():
         for _ in range(MAX_ROUNDS):
             found = reporting.call("PrivacyManager.findDataSubjects", idSite=site_id, segment=segment)
-            visits = found if isinstance(found, list) else []
             theirs = {
                 str(visit["idVisit"])
-                for visit in visits
-                if isinstance(visit, dict) and str(visit.get("idSite")) == str(site_id) and ids.have(visit)
+                for visit in reporting.visits_in(found)
+                if str(visit.get("idSite")) == str(site_id) and ids.have(visit)
             }
             if not theirs:
                 break
@@ -162,6 +169,8 @@ def delete(reporting: Reporting, site_id: int, ids: Ids) -> int:
                 raise DeliveryError(f"{len(theirs)} visits are still there after they were deleted")
             reporting.call("PrivacyManager.deleteDataSubjects", **_visits(site_id, theirs))
             deleted |= theirs
+        else:
+            raise DeliveryError(f"{len(deleted)} visits were deleted, and there may be more: run this again")
     return len(deleted)
 
 

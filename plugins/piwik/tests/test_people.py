@@ -144,6 +144,41 @@ def test_visits_that_stay_are_a_failure(matomo):
     assert len(matomo.calls) < MAX_ROUNDS
 
 
+@pytest.mark.parametrize(
+    "answer", [{"result": "success"}, "none", {"value": False}, [{"idSite": 1}], [["1"]], None], ids=repr
+)
+def test_an_answer_that_is_no_list_of_visits_is_a_failure(matomo, answer):
+    """It would else look as if nothing were there."""
+    known = Visits()
+
+    def strange(method: str, form: dict[str, str]) -> Any:
+        return answer if method.endswith("findDataSubjects") else known(method, form)
+
+    with pytest.raises(DeliveryError, match="did not answer with a list of visits"):
+        forget(matomo, strange)
+
+
+def test_a_list_with_gaps_is_one(matomo):
+    visits = Visits({"userId": "bea"}, {"userId": "ada"})
+
+    def gappy(method: str, form: dict[str, str]) -> Any:
+        found = visits(method, form)
+        if method.endswith("findDataSubjects") and found:
+            return {str(number): visit for number, visit in enumerate(found, 3)}
+        return found
+
+    assert forget(matomo, gappy).startswith("1 visit was deleted")
+    assert visits.left == [1]
+
+
+def test_what_is_left_after_many_searches_is_said(matomo, monkeypatch):
+    monkeypatch.setattr("pluginhost_piwik.people.MAX_ROUNDS", 2)
+    visits = Visits(*[{"userId": "ada"}] * 7, at_once=3)
+    with pytest.raises(DeliveryError, match="6 visits were deleted, and there may be more: run this again"):
+        forget(matomo, visits)
+    assert visits.left == [7]
+
+
 def test_the_api_is_beside_a_tracker_that_is_named_in_full(matomo):
     assert forget(matomo, Visits(), url=f"{matomo.url}matomo.php").startswith("0 visits")
 
