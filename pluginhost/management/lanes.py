@@ -92,17 +92,42 @@ def check_selected(options: Mapping[str, Any], verb: str) -> None:
 
 
 def database(options: Mapping[str, Any]) -> str:
-    """The database of the outbox. Raises ``CommandError`` if it has no tables."""
-    from django.db import connections
+    """The database of the outbox. Raises ``CommandError`` if it lacks tables."""
+    using = chosen_database(options)
+    if not has_tables(using):
+        raise CommandError("the outbox has no tables yet: run migrate.")
+    return using
 
-    from pluginhost.models import Delivery
+
+def chosen_database(options: Mapping[str, Any]) -> str:
+    """The same, with or without tables. Raises ``CommandError`` if there is no such database."""
+    from django.db import connections
 
     using = host.database(options["database"])
     if using not in connections:
         raise CommandError(f"there is no database {using!r}. {did_you_mean(using, connections)}".rstrip())
-    if Delivery._meta.db_table not in connections[using].introspection.table_names():
-        raise CommandError("the outbox has no tables yet: run migrate.")
     return using
+
+
+def has_tables(using: str) -> bool:
+    """Whether the tables of the outbox are there, also those that came with the last version."""
+    from django.apps import apps
+    from django.db import connections
+
+    tables = {model._meta.db_table for model in apps.get_app_config("pluginhost").get_models()}
+    return tables <= set(connections[using].introspection.table_names())
+
+
+def confirm(command: BaseCommand, question: str, refusal: str) -> None:
+    """Raises ``CommandError`` unless somebody says yes; with ``refusal`` for those who do not."""
+    try:
+        answer = input(f"{question}, for good? [y/N] ")
+    except (EOFError, KeyboardInterrupt) as ended:
+        command.stderr.write("", lambda text: text)  # the question has left the line unfinished
+        away = "nobody is there to confirm it: give --no-input."
+        raise CommandError(away if isinstance(ended, EOFError) else refusal) from None
+    if answer.strip().lower() not in ("y", "yes"):
+        raise CommandError(refusal)
 
 
 def known_lanes(using: str) -> list[str]:

@@ -6,7 +6,8 @@ from argparse import SUPPRESS, ArgumentParser
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import InterfaceError, OperationalError
 
 from pluginhost.management.subcommands import (
     audit,
@@ -60,7 +61,16 @@ class Command(BaseCommand):
             _share_options(parser, subparser, of_django)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        SUBCOMMANDS[options["subcommand"] or "list"].handle(self, **options)
+        name = options["subcommand"] or "list"
+        try:
+            SUBCOMMANDS[name].handle(self, **options)
+        except (OperationalError, InterfaceError) as error:
+            raise CommandError(f"the database refuses: {str(error).strip().partition(chr(10))[0]}") from error
+        except KeyboardInterrupt:
+            if name in ("worker", "send-test"):  # the plugin was interrupted: its traceback says where
+                raise
+            self.stderr.write("", lambda text: text)  # the terminal has shown ^C
+            raise CommandError("interrupted. What was done until now is done.", returncode=130) from None
 
 
 def _share_options(parser: ArgumentParser, subparser: ArgumentParser, of_django: Iterable[Action]) -> None:

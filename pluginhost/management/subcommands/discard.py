@@ -12,6 +12,7 @@ from pluginhost.management.lanes import (
     add_filters,
     add_json,
     check_selected,
+    confirm,
     database,
     events,
     progress,
@@ -57,20 +58,11 @@ def handle(command: BaseCommand, **options: Any) -> None:
             command.stdout.write(f"would discard {told(counts)}")
         return
     if total and options["interactive"]:
-        _ask(chosen.state, told(counts))
+        how = "are dead" if chosen.state == "dead" else "wait"
+        confirm(command, f"Discard {told(counts)} that {how}", "nothing was discarded.")
     # If there were none, nobody was asked about those that there are now.
     done = letters.discard(chosen, using, reason=REASON, progress=progress(command, "discarded", total)) if total else 0
     if options["json"]:
         write_json(command, {"dry_run": False, "selected": total, "lanes": counts, "discarded": done})
     else:
         command.stdout.write(f"discarded {events(done)}")
-
-
-def _ask(state: str, what: str) -> None:
-    """Raises ``CommandError`` unless somebody says yes."""
-    try:
-        answer = input(f"Discard {what} that {'are dead' if state == 'dead' else 'wait'}, for good? [y/N] ")
-    except EOFError:
-        raise CommandError("nobody is there to confirm it: give --no-input.") from None
-    if answer.strip().lower() not in ("y", "yes"):
-        raise CommandError("nothing was discarded.")

@@ -12,7 +12,7 @@ from pluginhost.api import host
 from pluginhost.conf import get_settings
 from pluginhost.delivery import forgetting
 from pluginhost.delivery.erasing import NEWER, Found
-from pluginhost.management.lanes import add_database, add_json, database, events, known_lanes, write_json
+from pluginhost.management.lanes import add_database, add_json, confirm, database, events, known_lanes, write_json
 from pluginhost.options import listing
 from pluginhost.plugin import Person
 
@@ -79,7 +79,7 @@ def handle(command: BaseCommand, **options: Any) -> None:
         report.found = forgetting.look(person, using)
     else:
         if options["interactive"]:
-            _ask(person)
+            confirm(command, f"Forget {_named(person)}", "nobody was forgotten.")
         done = forgetting.forget(person, using, progress=_progress(command))
         report.found, report.still_held = done.found, done.still_held
         report.answers = list(forgetting.ask(person, runners))
@@ -98,6 +98,8 @@ def _ids(given: list[str]) -> tuple[str, ...]:
             id_.encode()
         except UnicodeEncodeError:
             raise CommandError(f"{id_!r} is no text.") from None
+        if "\0" in id_:  # no event has such an id, and PostgreSQL takes no such text
+            raise CommandError(f"{id_!r} has a NUL character.")
         if not id_.strip():
             raise CommandError("an id is empty.")
     return tuple(dict.fromkeys(given))
@@ -108,16 +110,6 @@ def _not_asked(using: str) -> dict[str, str]:
     reasons = {lane: "not enabled" for lane in known_lanes(using) if lane not in runners}
     impersonal = {alias: "has no personal data" for alias in runners if not runners[alias].plugin.personal_data}
     return impersonal | reasons
-
-
-def _ask(person: Person) -> None:
-    """Raises ``CommandError`` unless somebody says yes."""
-    try:
-        answer = input(f"Forget {_named(person)}, for good? [y/N] ")
-    except EOFError:
-        raise CommandError("nobody is there to confirm it: give --no-input.") from None
-    if answer.strip().lower() not in ("y", "yes"):
-        raise CommandError("nobody was forgotten.")
 
 
 def _named(person: Person) -> str:

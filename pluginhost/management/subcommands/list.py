@@ -6,12 +6,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from django.db import connections
 
 from pluginhost import __version__
 from pluginhost.api import host
 from pluginhost.conf import get_settings
 from pluginhost.loading import entry_points
+from pluginhost.management.lanes import chosen_database, has_tables
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -74,12 +74,9 @@ def _shown(value: Any) -> Any:
 
 def _lanes(database: str | None) -> dict[str, dict[str, int]] | None:
     from pluginhost.delivery import accounts
-    from pluginhost.models import Envelope
 
-    using = host.database(database)
-    if Envelope._meta.db_table not in connections[using].introspection.table_names():
-        return None
-    return accounts.read(using)
+    using = chosen_database({"database": database})
+    return accounts.read(using) if has_tables(using) else None
 
 
 def _print(command: BaseCommand, report: dict[str, Any]) -> None:

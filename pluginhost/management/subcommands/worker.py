@@ -16,6 +16,7 @@ from pluginhost import metrics
 from pluginhost.api import host
 from pluginhost.delivery.health import Heartbeat
 from pluginhost.delivery.worker import DrainWatch, Worker, drain
+from pluginhost.management.lanes import chosen_database, database
 from pluginhost.options import did_you_mean, listing
 from pluginhost.signals import flush
 
@@ -41,12 +42,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def handle(command: BaseCommand, **options: Any) -> None:
     runners = _chosen(options["lanes"])
-    using = host.database(options["database"])
     if options["drain"]:
         if options["healthcheck"]:
             raise CommandError("--healthcheck is for a worker that runs on; --drain ends by itself.")
-        _drain(command, runners, using)
+        _drain(command, runners, database(options))
         return
+    using = chosen_database(options)  # its tables are waited for
     heartbeat = _heartbeat(options["healthcheck"], runners)
     metrics.watch_backlogs(using)
     worker = Worker(runners, using, heartbeat=heartbeat)
