@@ -21,7 +21,7 @@ from pluginhost.conf import get_settings
 from pluginhost.delivery.breaker import Breaker
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 #: The task that stores what is published. It takes what ``delivery.ingest.ingest`` does.
 TASK = "pluginhost.ingest"
@@ -130,6 +130,12 @@ def _serializer(app: Any) -> str:
     return "json" if "json" in accepted or "application/json" in accepted else str(app.conf.task_serializer)
 
 
+def _load_driver(app: Any) -> None:
+    """Import it, which takes longer than a broker needs, once in a process. Asks no broker."""
+    with suppress(Exception):  # told when the broker is asked
+        app.connection_for_write().get_transport_cls()
+
+
 class Job:
     """Messages that a request wants to have published."""
 
@@ -213,17 +219,20 @@ class Office:
         self._resting: list[Courier] = []
         self._lock = Lock()
 
-    def publish(self, app: Any, messages: Sequence[Mapping[str, Any]], deadline: float) -> tuple[int, str]:
-        """Publish within ``deadline``, a time of ``time.monotonic``.
+    def publish(
+        self, app: Any, messages: Sequence[Mapping[str, Any]], deadline: Callable[[], float]
+    ) -> tuple[int, str]:
+        """Publish until ``deadline``, a time of ``time.monotonic`` that is asked for when the waiting begins.
 
         Returns how many messages, from the start, have surely arrived, and why not all.
         """
-        job = Job(app, messages, deadline)
         with self._lock:
             courier = self._resting.pop() if self._resting else None  # the last one: the others may grow idle
         if courier is None:
+            _load_driver(app)
             courier = Courier(self)
             courier.start()
+        job = Job(app, messages, deadline())
         courier.inbox.put(job)
         job.over.wait(max(0.0, job.seconds_left()))
         return job.confirmed, job.problem or f"no answer within {job.budget} s"

@@ -141,7 +141,7 @@ def _publish(envelopes: Sequence[Envelope], using: str, budget: Budget) -> int:
         return 0
     confirmed, problem = 0, "the request was broken off"
     try:
-        confirmed, problem = _ask(office, envelopes, using, budget.deadline)
+        confirmed, problem = _ask(office, envelopes, using, budget)
     except Exception as error:  # Celery is not there, no thread can be started
         problem = broker.describe(error)
     finally:  # the next probe is due even if this one's thread is told to end
@@ -152,12 +152,12 @@ def _publish(envelopes: Sequence[Envelope], using: str, budget: Budget) -> int:
     return confirmed
 
 
-def _ask(office: broker.Office, envelopes: Sequence[Envelope], using: str, deadline: float) -> tuple[int, str]:
+def _ask(office: broker.Office, envelopes: Sequence[Envelope], using: str, budget: Budget) -> tuple[int, str]:
     from celery import current_app
 
     # Looked up here: it may be another one in another thread.
     app = current_app._get_current_object()
-    return office.publish(app, [_message(envelope, using) for envelope in envelopes], deadline)
+    return office.publish(app, [_message(envelope, using) for envelope in envelopes], lambda: budget.deadline)
 
 
 def _message(envelope: Envelope, using: str) -> dict[str, Any]:

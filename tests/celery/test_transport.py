@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import warnings
+from types import SimpleNamespace
 
 import kombu
 import pytest
@@ -17,6 +18,7 @@ from django.db import connections, transaction
 
 from pluginhost import host
 from pluginhost.delivery import accounts, broker, outbox
+from pluginhost.delivery import celery as carrier
 from pluginhost.delivery.breaker import PAUSE_FIRST, PAUSE_LAST, Breaker
 from pluginhost.delivery.worker import drain
 from pluginhost.models import Envelope
@@ -325,6 +327,25 @@ def test_a_link_that_is_made_too_late_serves_the_next_request(app, queue, site, 
     assert stored_names() == ["spilled"]
     take_in(app, queue)
     assert stored_names() == ["spilled", "carried"]
+
+
+def test_what_a_process_loads_at_its_first_event_is_no_waiting_for_the_broker(app, queue, site, monkeypatch):
+    load, now, late = kombu.Connection.get_transport_cls, time.monotonic, []
+    for module in (broker, carrier):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now() + 60 * len(late)))
+
+    def slowly(self):
+        if threading.current_thread() is threading.main_thread() and not late:
+            late.append(1)
+        return load(self)
+
+    monkeypatch.setattr(kombu.Connection, "get_transport_cls", slowly)
+
+    host.track(None, "carried")
+
+    assert late
+    assert in_queue(app, queue) == 1
+    assert Envelope.objects.count() == 0
 
 
 @pytest.mark.rabbitmq
