@@ -24,7 +24,7 @@ from django.utils import timezone
 
 from pluginhost import PermanentError, RetryableError, Subject, UncertainError, host
 from pluginhost.admin import DeadLetterAdmin, LaneAdmin, reasons, show
-from pluginhost.delivery import pausing
+from pluginhost.delivery import letters, pausing
 from pluginhost.delivery.envelopes import join
 from pluginhost.delivery.intake import take
 from pluginhost.delivery.work import DEADLY, INTERRUPTED
@@ -591,6 +591,51 @@ def test_across_pages_all_that_the_filters_leave_are_meant(root, database, actio
     assert account(database, "recorder") == {"accepted": 1203, outcome: 1203}
     assert account(database, "under_score") == {"accepted": 7, "dead": 7}
     assert LogEntry.objects.count() == 1
+
+
+@pytest.mark.parametrize("action", ["replay", "discard_dead"])
+def test_what_dies_while_the_page_of_a_lane_asks_is_not_meant(root, database, action):
+    many(3)
+    sent = fields_of(act(root, LANES, action, "recorder"))
+    late = letter(reason="late", due_at=Now() + dt.timedelta(seconds=1))
+    page = root.post(LANES, {**sent, "rate": ""}, follow=True)
+    assert told(page)[0].startswith("3 events ")
+    assert list(DeadLetter.objects.all()) == [late]
+    assert [message.split()[1] for _, _, message in histories()] == ["3"]
+
+
+@pytest.mark.parametrize("action", ["replay", "discard"])
+def test_what_dies_while_the_list_asks_is_not_meant(root, database, action):
+    many(101)
+    sent = fields_of(act(root, LETTERS, action, "1", select_across="1"))
+    late = letter(reason="late", due_at=Now() + dt.timedelta(seconds=1))
+    page = root.post(LETTERS, {**sent, "rate": ""}, follow=True)
+    assert told(page)[0].startswith("101 events ")
+    assert list(DeadLetter.objects.all()) == [late]
+
+
+@pytest.mark.parametrize(("address", "action"), [(LANES, "discard_dead"), (LANES, "replay"), (LETTERS, "discard")])
+@pytest.mark.parametrize("word", ["", "2099-01-01T00:00:00"])
+def test_a_bound_that_no_page_has_given_changes_nothing(root, here, address, action, word):
+    row = letter()
+    before = everything()
+    act(root, address, action, row.lane if address == LANES else row.pk, post="yes", rate="", died_before=word)
+    assert everything() == before
+
+
+def test_the_history_says_what_was_done(root, here, monkeypatch):
+    refused(here, "a", "b")
+    first = DeadLetter.objects.order_by("pk")[0]
+    count = letters.count
+
+    def somebody_is_faster(*args: Any) -> dict[str, int]:
+        found = count(*args)
+        DeadLetter.objects.filter(pk=first.pk).delete()
+        return found
+
+    monkeypatch.setattr(letters, "count", somebody_is_faster)
+    act(root, LANES, "discard_dead", "recorder", post="yes")
+    assert histories() == [("root", "recorder", "Discarded 1 dead letter.")]
 
 
 def test_a_rate_for_many(root, here):

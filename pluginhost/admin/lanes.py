@@ -42,8 +42,8 @@ class Operation(NamedTuple):
     title: _StrPromise
     """Of the page that asks, and on the button of a lane's own page."""
     permission: tuple[str, type[models.Model]]
-    act: Callable[[HttpRequest, list[str], dict[str, Any]], None]
-    """Does it to these lanes, with what the form has asked."""
+    act: Callable[[HttpRequest, letters.Selection, dict[str, Any]], None]
+    """Does it to these lanes, or to what is selected in them, with what the form has asked."""
     is_for: Callable[[LaneView], object]
     """Whether it would change anything."""
     form: type[forms.Form] = forms.Form
@@ -56,8 +56,10 @@ class Operation(NamedTuple):
     warning: _StrPromise | None = None
     """What is lost."""
 
-    def selection(self, lanes: Sequence[str]) -> letters.Selection:
-        return letters.Selection(lanes=tuple(lanes), state=self.concerns)
+    def selection(self, lanes: Sequence[str], died_before: dt.datetime | None) -> letters.Selection:
+        return letters.Selection(
+            lanes=tuple(lanes), state=self.concerns, died_before=died_before if self.concerns == DEAD else None
+        )
 
 
 DEAD, WAITING = Delivery.State.DEAD.value, Delivery.State.WAITING.value
@@ -66,7 +68,7 @@ OPERATIONS = {
         _("Pause selected lanes"),
         _("Pause"),
         permission=("change", Lane),
-        act=lambda request, lanes, answers: operations.pause(request, lanes, answers["reason"]),
+        act=lambda request, which, answers: operations.pause(request, list(which.lanes), answers["reason"]),
         is_for=lambda lane: lane.paused_at is None,
         form=operations.PauseForm,
     ),
@@ -74,7 +76,7 @@ OPERATIONS = {
         _("Resume selected lanes"),
         _("Resume"),
         permission=("change", Lane),
-        act=lambda request, lanes, _: operations.resume(request, lanes),
+        act=lambda request, which, _: operations.resume(request, list(which.lanes)),
         is_for=lambda lane: lane.paused_at is not None,
         asks=False,
     ),
@@ -82,9 +84,7 @@ OPERATIONS = {
         _("Replay the dead letters of selected lanes"),
         _("Replay dead letters"),
         permission=("change", DeadLetter),
-        act=lambda request, lanes, answers: operations.replay(
-            request, letters.Selection(lanes=tuple(lanes)), answers["rate"]
-        ),
+        act=lambda request, which, answers: operations.replay(request, which, answers["rate"]),
         is_for=lambda lane: lane.dead,
         form=operations.ReplayForm,
         concerns=DEAD,
@@ -94,7 +94,7 @@ OPERATIONS = {
         _("Discard the dead letters of selected lanes"),
         _("Discard dead letters"),
         permission=("delete", DeadLetter),
-        act=lambda request, lanes, _: operations.discard(request, letters.Selection(lanes=tuple(lanes))),
+        act=lambda request, which, _: operations.discard(request, which),
         is_for=lambda lane: lane.dead,
         concerns=DEAD,
         yes=operations.discard_how_many,
@@ -104,7 +104,7 @@ OPERATIONS = {
         _("Discard what waits in selected lanes"),
         _("Discard what waits"),
         permission=("delete", Lane),
-        act=lambda request, lanes, _: operations.discard(request, letters.Selection(lanes=tuple(lanes), state=WAITING)),
+        act=lambda request, which, _: operations.discard(request, which),
         is_for=lambda lane: lane.waiting - lane.in_hand,
         concerns=WAITING,
         yes=operations.discard_how_many,
@@ -230,6 +230,16 @@ class LaneAdmin(OutboxAdmin):
             return ""
         return f"{self.address(DeadLetter, 'changelist')}?lane={lane.lane}"
 
+    def _counts(
+        self, operation: Operation, lanes: Sequence[str], died_before: dt.datetime | None
+    ) -> dict[str, int] | None:
+        """How many events of which lane it is about; None if it is about none."""
+        if not operation.concerns:
+            return None
+        if operation.concerns == DEAD and died_before is None:
+            return {}
+        return letters.count(operation.selection(lanes, died_before), host.database())
+
     def _operate(self, request: HttpRequest, known: Sequence[str]) -> HttpResponse | None:
         """Do what was asked for, or ask whether it is meant. None: back to the overview."""
         name = request.POST.get("action", "")
@@ -244,7 +254,8 @@ class LaneAdmin(OutboxAdmin):
         if not lanes:
             messages.warning(request, gettext("No lane is selected, or there is none of that name."))
             return None
-        counts = letters.count(operation.selection(lanes), host.database()) if operation.concerns else None
+        died_before = operations.bound(request) if operation.concerns == DEAD else None
+        counts = self._counts(operation, lanes, died_before)
         if counts is not None:
             if not counts:
                 messages.warning(request, gettext("There are no such events."))
@@ -252,7 +263,7 @@ class LaneAdmin(OutboxAdmin):
             lanes = list(counts)
         form = operation.form(request.POST if "post" in request.POST or not operation.asks else None)
         if form.is_valid():
-            operation.act(request, lanes, form.cleaned_data)
+            operation.act(request, operation.selection(lanes, died_before), form.cleaned_data)
             return None
         return operations.confirm(
             self,
@@ -264,5 +275,6 @@ class LaneAdmin(OutboxAdmin):
             counts=counts,
             yes=operation.yes(sum(counts.values())) if operation.yes and counts else str(operation.title),
             back=self.address(Lane, "changelist"),
+            died_before=died_before,
             warning=operation.warning,
         )

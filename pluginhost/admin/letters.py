@@ -298,9 +298,11 @@ class DeadLetterAdmin(OutboxAdmin):
 
     def _selection(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> letters.Selection | None:
         """These letters: their ids alone, for there may be very many. None if somebody was faster."""
-        ids = tuple(queryset.order_by().values_list("pk", flat=True))
+        died_before = operations.bound(request)
+        shown = queryset.none() if died_before is None else queryset.filter(due_at__lt=died_before)
+        ids = tuple(shown.order_by().values_list("pk", flat=True))
         if ids:
-            return letters.Selection(ids=ids)
+            return letters.Selection(ids=ids, died_before=died_before)
         messages.warning(request, gettext("These dead letters have been replayed or discarded meanwhile."))
         return None  # never a selection without ids: that one selects everything
 
@@ -325,6 +327,7 @@ class DeadLetterAdmin(OutboxAdmin):
             counts=counts,
             yes=yes(sum(counts.values())),
             back=request.get_full_path(),
+            died_before=selection.died_before,
             warning=warning,
         )
 

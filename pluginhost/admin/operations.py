@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from dataclasses import replace as but
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -9,6 +11,7 @@ from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.contrib.admin.widgets import AdminTextInputWidget
+from django.core import signing
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Above so many events the page that asks says that the command is better suited.
 MANY = 100_000
+#: The salt of the signature of what a page that asks has shown.
+BOUND = "pluginhost.admin.bound"
 LOST = _("These events are deleted for good, and never arrive. What other lanes have of them stays.")
 
 
@@ -62,12 +67,14 @@ def confirm(
     counts: Mapping[str, int] | None,
     yes: str,
     back: str,
+    died_before: dt.datetime | None = None,
     warning: _StrPromise | None = None,
 ) -> HttpResponse:
     """The page that asks whether it is meant. It sends the same selection again, with ``post`` and the form's fields.
 
     ``counts`` says how many events of which lane it is about, ``yes`` is on the button,
-    ``warning`` says what is lost.
+    ``warning`` says what is lost. What dies at ``died_before`` or later was not shown,
+    and so is not meant: ``bound`` gives it back.
     """
     views = {view.lane: view for view in pausing.overview(host.database())}
     total = None if counts is None else sum(counts.values())
@@ -91,8 +98,22 @@ def confirm(
         # Not all that is selected may fit into a form: which rows are meant by "all", the address says.
         selected=request.POST.getlist(ACTION_CHECKBOX_NAME),
         select_across=request.POST.get("select_across", "0"),
+        died_before=signing.dumps(died_before.isoformat(), salt=BOUND) if died_before else "",
         back=back,
     )
+
+
+def bound(request: HttpRequest) -> dt.datetime | None:
+    """The dead letters that are meant died before that time: what the page that asked has shown.
+
+    If no page has asked, what is dead now. None if nothing is, or if the page's word is not ours.
+    """
+    if "died_before" not in request.POST:
+        return letters.up_to_now(letters.Selection(), host.database()).died_before
+    try:
+        return dt.datetime.fromisoformat(signing.loads(request.POST["died_before"], salt=BOUND))
+    except signing.BadSignature:
+        return None
 
 
 def replay_how_many(n: int) -> str:
@@ -106,14 +127,24 @@ def discard_how_many(n: int) -> str:
 def replay(request: HttpRequest, selection: letters.Selection, rate: float | None = None) -> None:
     """Replay dead letters."""
     using = host.database()
-    counts, which = letters.count(selection, using), _which(selection, using)
-    done = letters.replay_or_forget(selection, using, rate=rate)
-    for lane, n in counts.items():
-        text = ngettext("Replayed %(n)d dead letter%(which)s.", "Replayed %(n)d dead letters%(which)s.", n)
-        log(request, lane, text % {"n": n, "which": which})
-    n = done.replayed
+    which = _which(selection, using)
+    replayed = forgotten = 0
+    for lane in letters.count(selection, using):
+        done = letters.replay_or_forget(but(selection, lanes=(lane,)), using, rate=rate)
+        if n := done.replayed:
+            text = ngettext("Replayed %(n)d dead letter%(which)s.", "Replayed %(n)d dead letters%(which)s.", n)
+            log(request, lane, text % {"n": n, "which": which})
+        if n := done.forgotten:
+            text = ngettext(
+                "Discarded %d dead letter of people who have been forgotten.",
+                "Discarded %d dead letters of people who have been forgotten.",
+                n,
+            )
+            log(request, lane, text % n, DELETION)
+        replayed, forgotten = replayed + done.replayed, forgotten + done.forgotten
+    n = replayed
     tell(request, ngettext("%d event waits again.", "%d events wait again.", n) % n, good=n > 0)
-    if n := done.forgotten:
+    if n := forgotten:
         text = ngettext(
             "%d event was discarded: its person has been forgotten since.",
             "%d events were discarded: their people have been forgotten since.",
@@ -125,9 +156,13 @@ def replay(request: HttpRequest, selection: letters.Selection, rate: float | Non
 def discard(request: HttpRequest, selection: letters.Selection) -> None:
     """Discard dead letters, or what waits."""
     using = host.database()
-    counts, which = letters.count(selection, using), _which(selection, using)
-    n = letters.discard(selection, using, reason="discarded in the admin")
-    for lane, of_lane in counts.items():
+    which = _which(selection, using)
+    n = 0
+    for lane in letters.count(selection, using):
+        of_lane = letters.discard(but(selection, lanes=(lane,)), using, reason="discarded in the admin")
+        if not of_lane:  # somebody was faster
+            continue
+        n += of_lane
         if selection.state == Delivery.State.DEAD:
             text = ngettext(
                 "Discarded %(n)d dead letter%(which)s.", "Discarded %(n)d dead letters%(which)s.", of_lane
