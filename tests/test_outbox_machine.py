@@ -133,10 +133,14 @@ class Outbox(RuleBasedStateMachine):
         self.paused: set[str] = set()
         self.held: list[Held] = []
 
-    @initialize(chosen=st.lists(st.sampled_from(sorted(LANES)), min_size=1, max_size=2, unique=True))
-    def begin(self, chosen: list[str]) -> None:
+    @initialize(
+        chosen=st.lists(st.sampled_from(sorted(LANES)), min_size=1, max_size=2, unique=True),
+        away=st.sampled_from(["", "retryable", "unexplained", "uncertain"]),
+    )
+    def begin(self, chosen: list[str], away: str) -> None:
         """Few lanes, so that much happens in each."""
         self.lanes = chosen
+        self.receivers[chosen[0]].away = away
 
     # --- the site ---
 
@@ -228,11 +232,24 @@ class Outbox(RuleBasedStateMachine):
         if claimed := self._claim(name, worker):
             self.held = [*self.held[-3:], Held(name, worker, claimed)]
 
+    @rule(lane=lanes, worker=workers)
+    def two_hold_the_same_and_the_late_one_goes_on(self, lane: int, worker: int) -> None:
+        """And so may the other one, by and by."""
+        name = self._lane(lane)
+        self._make(True, lane)
+        late = self._claim(name, worker)
+        self._make(True, lane)
+        if (claimed := self._claim(name, 1 - worker)) and late:
+            self.held = [*self.held[-3:], Held(name, 1 - worker, claimed)]
+            self._wake(Held(name, worker, late))
+
     @precondition(lambda self: self.held)
     @rule(which=st.integers(0, 3))
     def wake(self, which: int) -> None:
         """It wakes and goes on, whatever became of its lease; also if the lane has been paused since."""
-        held = self.held.pop(which % len(self.held))
+        self._wake(self.held.pop(which % len(self.held)))
+
+    def _wake(self, held: Held) -> None:
         rows = Delivery.objects.using(self.using)
         its_own = rows.filter(id__in=list(held.claim.deliveries), token=held.claim.token)
         overtaken = its_own.count() < len(held.claim.deliveries)
