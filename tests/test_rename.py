@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import threading
+from types import SimpleNamespace
+
 import pytest
+from django.db import connections
 from django.db.models import F
 
 from pluginhost import PermanentError, host
-from pluginhost.delivery import renaming, steps
+from pluginhost.delivery import accounts, renaming, steps
 from pluginhost.delivery.intake import take
 from pluginhost.delivery.lanes import LeaseLost, claim
 from pluginhost.delivery.pausing import pause, paused
@@ -193,6 +198,53 @@ def test_troubles_follow_unless_the_new_lane_has_its_own(database, configure):
     Lane.objects.create(name="old", trouble="another")
     command("rename", "old", "new")
     assert (Lane.objects.get().name, Lane.objects.get().trouble) == ("new", "a hook hung")
+
+
+def test_what_is_counted_on_the_next_day_meanwhile_is_counted_once(database, configure, monkeypatch):
+    if connections[database].vendor == "sqlite":
+        pytest.skip("one writer at a time")
+    configure("outbox", **OLD)
+    track("a")
+    take(database)
+    track("b")
+    tomorrow = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=1)
+    owed, threads = renaming._owed, []
+
+    def intake() -> None:
+        Envelope.objects.using(database).update(lanes="old")
+        with monkeypatch.context() as patch:
+            patch.setattr(accounts, "dt", SimpleNamespace(UTC=dt.UTC, datetime=SimpleNamespace(now=lambda _: noon)))
+            take(database)
+        connections.close_all()
+
+    noon = dt.datetime.combine(tomorrow, dt.time(12), dt.UTC)
+
+    def meanwhile(*args):
+        if not threads:
+            threads.append(threading.Thread(target=intake))
+            threads[0].start()
+            threads[0].join(1)  # without the lock it is done in that time
+        return owed(*args)
+
+    monkeypatch.setattr(renaming, "_owed", meanwhile)
+    renaming._move_accounts("old", "new", database)
+    threads[0].join(15)
+    for lane, n in accounts.read(database).items():
+        assert accounts.balances(n), (lane, n)
+    assert Account.objects.filter(lane="old", day=tomorrow).exists()
+
+
+def test_a_pause_follows_into_a_row_of_its_own_and_into_one_with_a_trouble(database, configure):
+    configure("outbox", **NEW)
+    for trouble in ("", "a hook hung"):
+        Lane.objects.all().delete()
+        if trouble:
+            Lane.objects.create(name="new", trouble=trouble)
+        pause("old", database, "they move")
+        renaming._move_pause("old", "new", database)
+        row = Lane.objects.get()
+        assert (row.name, row.paused_because, row.trouble) == ("new", "they move", trouble)
+        assert row.paused_at is not None
 
 
 def test_what_is_refused(database, configure):

@@ -17,7 +17,7 @@ from django.db import connections, transaction
 from django.db.models import F, Q, Sum
 from django.db.models.functions import Now
 
-from pluginhost.db import add_up, skip_locked, take_write_lock
+from pluginhost.db import add_up, skip_locked, take_write_lock, upsert
 from pluginhost.delivery import accounts, fresh
 from pluginhost.delivery.news import tell_discarded
 from pluginhost.delivery.settling import sweep_chunks
@@ -98,13 +98,19 @@ def _move_pause(old: str, new: str, using: str) -> None:
     with transaction.atomic(using):
         take_write_lock(connections[using], Lane)
         rows = Lane.objects.using(using)
-        if (was := rows.filter(name=old).first()) is None:
+        # Locked: a worker whose lane works again may be about to delete one of them.
+        both = {row.name: row for row in rows.filter(name__in=[old, new]).order_by("name").select_for_update()}
+        if (was := both.get(old)) is None:
             return
-        rows.bulk_create([Lane(name=new)], ignore_conflicts=True)
-        if was.paused_at:
-            rows.filter(name=new, paused_at=None).update(paused_at=was.paused_at, paused_because=was.paused_because)
-        if was.trouble:
-            rows.filter(name=new, trouble="").update(trouble=was.trouble, trouble_at=was.trouble_at)
+        row, names = both.get(new) or Lane(name=new), []
+        if was.paused_at and not row.paused_at:
+            names += ["paused_at", "paused_because"]
+        if was.trouble and not row.trouble:
+            names += ["trouble", "trouble_at"]
+        for name in names:
+            setattr(row, name, getattr(was, name))
+        if names:
+            upsert(row, *names, using=using)
         rows.filter(name=old).delete()
 
 
@@ -142,13 +148,17 @@ def _move_step(old: str, new: str, using: str, ids: list[int]) -> tuple[int, int
 def _move_accounts(old: str, new: str, using: str) -> None:
     """Move the old lane's accounts, but for what it still owes."""
     today = dt.datetime.now(dt.UTC).date()
-    outcomes = Account.Outcome.values
-    nothing = [{"lane": lane, "day": today, "outcome": each, "n": 0} for lane in (old, new) for each in outcomes]
+    # Others may count with the date of before or after midnight, and on clocks that differ.
+    around = [today + dt.timedelta(days=n) for n in (-1, 0, 1)]
+    keys = set(Account.objects.using(using).filter(lane=old).values_list("day", "outcome"))
+    keys |= {(day, outcome) for day in around for outcome in Account.Outcome.values}
+    nothing = [{"lane": lane, "day": day, "outcome": each, "n": 0} for lane in (old, new) for day, each in keys]
     with transaction.atomic(using):
         take_write_lock(connections[using], Account)
-        # Whoever counts something for either lane meanwhile now waits for the end of this transaction.
+        # Whoever counts something for either lane meanwhile now waits for the end of this transaction. All
+        # rows are locked here, in the order of their keys, as everybody locks them.
         add_up(Account, nothing, key=_KEY, add=("n",), using=using)
-        rows = list(Account.objects.using(using).filter(lane=old).order_by("id").select_for_update())
+        rows = list(Account.objects.using(using).filter(lane=old).order_by("day", "outcome").select_for_update())
         moved: dict[tuple[dt.date, str], int] = defaultdict(int)
         for row in rows:
             moved[row.day, row.outcome] += row.n
@@ -162,5 +172,6 @@ def _move_accounts(old: str, new: str, using: str) -> None:
             using=using,
         )
         Account.objects.using(using).filter(id__in=[row.pk for row in rows]).delete()
-        Account.objects.using(using).filter(lane=new, day=today, n=0).delete()
-        accounts.add({(old, "accepted"): owed}, using)
+        Account.objects.using(using).filter(lane=new, day__in={day for day, _ in keys}, n=0).delete()
+        owes = [{"lane": old, "day": today, "outcome": "accepted", "n": owed}]
+        add_up(Account, owes if owed else [], key=_KEY, add=("n",), using=using)
