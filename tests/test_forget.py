@@ -183,7 +183,7 @@ def test_others_are_told_what_was_discarded(configure, database):
         forget(ADA, database)
     finally:
         events_discarded.disconnect(hear)
-    assert sorted(heard) == [(lane, 1, "forgotten", database, False) for lane in ("folder", "recorder")]
+    assert sorted(heard) == [(lane, 1, "of a person who has been forgotten", database, False) for lane in ("folder", "recorder")]
 
 
 # --- before and after ---

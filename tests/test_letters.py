@@ -133,7 +133,7 @@ def test_events_of_people_who_were_forgotten_are_not_sent_again(database, config
 
     assert letters.replay_or_forget(Selection(), database) == (1, 1)
 
-    assert discarded == [("recorder", 1, "forgotten")]
+    assert discarded == [("recorder", 1, "of a person who has been forgotten")]
     drain(host.registry.runners, database)
     assert seen("recorder") == ["b"]
     assert account(database, "recorder") == {"accepted": 2, "delivered": 1, "discarded": 1}

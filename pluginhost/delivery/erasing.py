@@ -26,7 +26,7 @@ from pluginhost.db import take_write_lock
 from pluginhost.delivery import accounts
 from pluginhost.delivery.envelopes import ERASED, UNREADABLE, VERSION, join, unpack
 from pluginhost.delivery.marks import concerns, keys_in, keys_of
-from pluginhost.delivery.news import tell_discarded
+from pluginhost.delivery.news import FORGOTTEN, tell_discarded
 from pluginhost.delivery.reasons import strike
 from pluginhost.delivery.settling import sweep_chunks
 from pluginhost.delivery.steps import tried_again
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 
 #: Payloads that are in memory at a time; those of chunks and envelopes are of up to 1 MiB.
 LARGE, SMALL = 10, 200
-#: What ``events_discarded`` gives as the reason.
-REASON = "forgotten"
 #: The problem of a payload that a newer version of the host has written.
 NEWER = "of a newer version"
 #: ``Delivery.lane`` holds so much of a name.
@@ -349,7 +347,7 @@ def _unfinished(rows: Sequence[_Row]) -> Mapping[bool, int]:
 def _tell(lanes: Mapping[str, int], using: str) -> None:
     for lane, n in lanes.items():
         if n:
-            tell_discarded(lane, n, REASON, using)
+            tell_discarded(lane, n, FORGOTTEN, using)
 
 
 def _envelopes(rows: QuerySet[Envelope]) -> list[_Row]:

@@ -21,7 +21,7 @@ from django.db.models.functions import Now
 from pluginhost.db import skip_locked, take_write_lock
 from pluginhost.delivery import accounts, fresh
 from pluginhost.delivery.envelopes import unpack
-from pluginhost.delivery.news import tell_discarded
+from pluginhost.delivery.news import FORGOTTEN, tell_discarded
 from pluginhost.delivery.reading import Letter as Letter
 from pluginhost.delivery.reading import read as read
 from pluginhost.delivery.settling import sweep_chunks
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 #: ``Delivery.event_name`` holds so much of a name.
 MAX_NAME = 200
-
-FORGOTTEN = "forgotten"
 
 
 @dataclass(frozen=True)
