@@ -98,9 +98,14 @@ class Kissmetrics(pluginhost.Plugin):
 
     def forget(self, person: Person) -> str:
         """KISSmetrics deletes people only by hand (support.kissmetrics.io, "GDPR Compliance")."""
+        ids = [
+            identity.plain(id_)
+            for given in (*person.user_ids, *person.anonymous_ids)
+            if (id_ := identity.usable(given))
+        ]
         raise NotImplementedError(
-            "KISSmetrics has no interface for this. Log in there and search for a person by each of these ids; on the"
-            " page of the person's details, press Delete Person."
+            "KISSmetrics has no interface for this. Log in there and search for a person by each of"
+            f" {', '.join(map(repr, ids)) or 'nobody'}; on the page of the person's details, press Delete Person."
         )
 
     @hookimpl

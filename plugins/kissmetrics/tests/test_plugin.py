@@ -431,6 +431,7 @@ def test_the_waits_have_to_end_before_the_lane_loses_patience(configure, api_key
 
 def test_to_forget_somebody_is_done_by_hand(enable, receiver):
     enable()
-    with pytest.raises(NotImplementedError, match="press Delete Person"):
-        host.registry.runners["kissmetrics"].forget(Person(user_ids=("7",)))
+    with pytest.raises(NotImplementedError, match="press Delete Person") as raised:
+        host.registry.runners["kissmetrics"].forget(Person(user_ids=("7", "None", "a:b"), anonymous_ids=("v",)))
+    assert "by each of '7', 'a b', 'v'; on" in str(raised.value)
     assert receiver.hits == []
