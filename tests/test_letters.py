@@ -395,7 +395,7 @@ def test_replay(database, configure):
     assert account(database, "recorder") == {"accepted": 2, "delivered": 2}
 
 
-@pytest.mark.parametrize("rate", ["0", "-1", "many", "nan", "inf"])
+@pytest.mark.parametrize("rate", ["0", "-1", "many", "nan", "inf", "1e-12"])
 def test_a_rate_that_is_none(configure, rate, capsys):
     configure("outbox", recorder={})
     with pytest.raises(SystemExit):
@@ -447,6 +447,15 @@ def test_discard(database, configure, monkeypatch):
     assert command("discard", "--all") == "discarded 0 events\n"
     assert asked == []
     assert account(database, "recorder") == {"accepted": 3, "discarded": 3}
+
+
+def test_the_question_is_not_on_stdout(configure, monkeypatch, capsys):
+    refused("default", configure, "a")
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    call_command("pluginhost", "discard", "--all", "--json")
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["discarded"] == 1
+    assert printed.err.startswith("Discard 1 event (recorder 1) that are dead, for good? [y/N] ")
 
 
 @pytest.mark.parametrize("dead_before", [0, 1])

@@ -50,7 +50,7 @@ class ReplayForm(forms.Form):
     rate = forms.FloatField(
         label=_("Events a second"),
         help_text=_("So many of each lane come due, for a receiver that cannot take all at once. Empty: no limit."),
-        min_value=0.001,
+        min_value=letters.SLOWEST,
         required=False,
         widget=forms.NumberInput(attrs={"min": 0, "step": "any"}),
     )

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 #: ``Delivery.event_name`` holds so much of a name.
 MAX_NAME = 200
+#: Events a second that a replay is paced to, at least: a date that is too far away can't be stored.
+SLOWEST = 0.001
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+import sys
 from argparse import ArgumentTypeError
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -121,7 +123,9 @@ def has_tables(using: str) -> bool:
 def confirm(command: BaseCommand, question: str, refusal: str) -> None:
     """Raises ``CommandError`` unless somebody says yes; with ``refusal`` for those who do not."""
     try:
-        answer = input(f"{question}, for good? [y/N] ")
+        # Not on stdout, where nothing but what the command has to say belongs.
+        with redirect_stdout(sys.stderr):
+            answer = input(f"{question}, for good? [y/N] ")
     except (EOFError, KeyboardInterrupt) as ended:
         command.stderr.write("", lambda text: text)  # the question has left the line unfinished
         away = "nobody is there to confirm it: give --no-input."

@@ -76,6 +76,6 @@ def _rate(text: str) -> float:
         rate = float(text)
     except ValueError:
         rate = 0.0
-    if not 0 < rate < float("inf"):
-        raise ArgumentTypeError(f"{text!r} is no number of events a second above 0.")
+    if not letters.SLOWEST <= rate < float("inf"):
+        raise ArgumentTypeError(f"{text!r} is no number of events a second from {letters.SLOWEST} on.")
     return rate
