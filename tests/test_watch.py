@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from django.db import connections
+from django.db import OperationalError, connections
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
@@ -236,6 +236,20 @@ def test_a_database_that_refuses_the_mark_does_not_keep_the_worker(configure, ca
         assert not stuck.is_set()
 
 
+def test_a_hook_that_hangs_with_the_lock_of_a_log_handler_ends_the_worker(configure, caplog, monkeypatch, stuck):
+    def hang(batch):
+        with caplog.handler.lock:
+            stuck.wait(SOON)
+
+    monkeypatch.setattr(module, "SECONDS_TO_SAY", 0.2)
+    configure("outbox", folder={"TIMEOUT": 0.3})
+    Recorder.act["folder"] = hang
+    track("a")
+    with working() as running, released(stuck):
+        assert running.ended() == 70
+        assert not stuck.is_set()
+
+
 class Died(BaseException):
     pass
 
@@ -412,13 +426,33 @@ def test_draining_again_asks_again(configure):
     assert seen("folder") == ["a"]
 
 
-def test_a_lane_never_rests_for_longer_than_an_hour(configure):
+def test_a_lane_never_rests_for_longer_than_an_hour():
+    def seconds(asked: float | None = None) -> float:
+        rest.begin(asked)
+        return rest.seconds
+
+    rest = module.Rest()
+    assert 3590 < seconds(1.76e9) <= 3600
+    assert 100 < seconds(120) <= 120
+    assert max(seconds() for _ in range(40)) <= 60
+
+
+def test_a_database_that_is_away_is_no_failure_of_the_receiver(configure, monkeypatch):
     configure("outbox", folder={})
     thread = LaneThread(host.registry.runners["folder"], "default", threading.Event(), 0)
 
-    assert thread._rest(1.76e9) == 3600
-    assert 119 < thread._rest(120) <= 120
-    assert max(thread._rest() for _ in range(40)) <= 60
+    def refuse(*args):
+        raise OperationalError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "step", refuse)
+        for _ in range(10):
+            assert not thread._step()
+            assert thread.rest.seconds == 0
+    track("a")
+    take("default")
+    assert thread._step()
+    assert seen("folder") == ["a"]
 
 
 def test_a_process_with_debug_keeps_no_list_of_queries(database, configure, settings):

@@ -11,6 +11,7 @@ from django.db import reset_queries
 
 from pluginhost.delivery import lane_thread, troubles
 from pluginhost.delivery.intake import take
+from pluginhost.delivery.lane_thread import say_last
 from pluginhost.delivery.work import step
 from pluginhost.signals import flush
 
@@ -44,11 +45,11 @@ class DrainWatch(threading.Thread):
 
     def _end(self, runner: Runner) -> None:
         said = lane_thread.hang(runner, self.watched)
-        logger.error("the hook of %s hangs; the worker ends: %s", runner.alias, said)
+        say_last(lambda: logger.error("the hook of %s hangs; the worker ends: %s", runner.alias, said))
         if self.using is not None:
             troubles.mark_soon(runner.alias, self.using, f"the hook hung: {said}")
         flush()
-        logging.shutdown()
+        say_last(logging.shutdown)
         os._exit(UNHEALTHY)
 
 

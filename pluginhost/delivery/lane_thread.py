@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from django.db import Error as DatabaseError
@@ -14,7 +15,10 @@ from pluginhost.delivery.settling import MAX_RETRY_AFTER
 from pluginhost.delivery.work import step
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pluginhost.delivery.runner import Runner
+    from pluginhost.delivery.settling import Outcome
 
 logger = logging.getLogger("pluginhost.worker")
 
@@ -24,6 +28,8 @@ POLL_FIRST, POLL_LAST = 0.05, 1.0
 REST_FIRST, REST_LAST = 0.5, 60.0
 #: Seconds beyond its time-out after which a hook is taken to hang.
 GRACE = 5.0
+#: Seconds that a process which has to end has for its log.
+SECONDS_TO_SAY = 2.0
 #: So many message ids of a batch are named in a log line.
 NAMED = 10
 
@@ -46,6 +52,33 @@ class Trouble:
         self.lasting = False
 
 
+class Rest:
+    """When a receiver is asked again, whatever else is due: later at each failure in a row."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._until = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """How long it still lasts; 0 if it is over."""
+        return max(0.0, self._until - time.monotonic())
+
+    def after(self, outcome: Outcome) -> None:
+        """Begin if the receiver has refused; it did not do so in a row if something was finished."""
+        if outcome.deferred is None or outcome.done:
+            self._failures = 0
+        if outcome.deferred is not None:
+            self.begin(outcome.deferred.retry_after)
+
+    def begin(self, asked: float | None = None) -> None:
+        """``asked`` are the seconds that the receiver wants, at least."""
+        self._failures += 1
+        doubled = min(REST_FIRST * 2.0 ** min(self._failures - 1, 20), REST_LAST)
+        own = random.uniform(0.5, 1.0) * doubled  # noqa: S311 - jitter
+        self._until = time.monotonic() + max(min(asked or 0.0, MAX_RETRY_AFTER), own)
+
+
 class LaneThread(threading.Thread):
     """Delivers one lane's batches, one after the other."""
 
@@ -55,16 +88,16 @@ class LaneThread(threading.Thread):
         self.using = using
         self.stop = stop
         self.wake = threading.Event()
-        self.failures = 0
+        self.rest = Rest()
         self.trouble = Trouble(f"lane {runner.alias}")
 
     def run(self) -> None:
         pause = POLL_FIRST
         try:
             while not self.stop.is_set():
-                worked, rest = self._step()
+                worked = self._step()
                 pause = POLL_FIRST if worked else min(pause * 2, POLL_LAST)
-                if rest:
+                if rest := self.rest.seconds:
                     self.stop.wait(rest)
                 elif not worked:
                     self.wake.wait(pause)
@@ -72,32 +105,25 @@ class LaneThread(threading.Thread):
         finally:
             connections.close_all()
 
-    def _step(self) -> tuple[bool, float]:
-        """One step: whether there was anything to do, and how long to rest."""
+    def _step(self) -> bool:
+        """One step: whether there was anything to do. A database that refuses is no failure of the receiver."""
         try:
             outcome = step(self.runner, self.using, self.stop.is_set)
         except DatabaseError as error:
             self.trouble.begins(error)
             connections[self.using].close()
-            return False, self._rest()
+            return False
         except Exception as error:
             logger.error("lane %s: a step failed:\n%s", self.runner.alias, self.runner.judge.trace(error))
-            return False, self._rest()
+            self.rest.begin()
+            return False
         finally:
             tidy_up()
         self.trouble.ends()
         if outcome is None:
-            return False, 0.0
-        if outcome.deferred is None or outcome.done:
-            self.failures = 0
-        return True, 0.0 if outcome.deferred is None else self._rest(outcome.deferred.retry_after)
-
-    def _rest(self, asked: float | None = None) -> float:
-        """Seconds until the receiver is asked again, whatever else is due: doubled at each failure in a row."""
-        self.failures += 1
-        doubled = REST_FIRST * 2.0 ** min(self.failures - 1, 20)
-        own = random.uniform(0.5, 1.0) * min(doubled, REST_LAST)  # noqa: S311 - jitter
-        return max(min(asked or 0.0, MAX_RETRY_AFTER), own)
+            return False
+        self.rest.after(outcome)
+        return True
 
     def hangs(self) -> bool:
         """Whether its call of the plugin has taken far longer than it may."""
@@ -115,6 +141,13 @@ def hang(runner: Runner, thread: int | None) -> str:
     more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
     held = f"; in hand: {', '.join(ids[:NAMED])}{more}" if ids else ""
     return f"no answer after {runner.calling_for(thread):.0f} s{held}"
+
+
+def say_last(say: Callable[[], object]) -> None:
+    """Log, before the process ends for a hook that hangs: for seconds only, for the hook may hold a handler's lock."""
+    thread = threading.Thread(target=say, name="pluginhost-last-words", daemon=True)
+    thread.start()
+    thread.join(SECONDS_TO_SAY)
 
 
 def tidy_up() -> None:

@@ -7,7 +7,6 @@ database, so a message that is lost, late or repeated changes nothing.
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from contextlib import contextmanager
@@ -18,9 +17,8 @@ from django.db import connections, reset_queries
 
 from pluginhost.delivery.draining import DrainWatch
 from pluginhost.delivery.intake import take
-from pluginhost.delivery.lane_thread import REST_FIRST, REST_LAST, Trouble
+from pluginhost.delivery.lane_thread import Rest, Trouble
 from pluginhost.delivery.lanes import in_hand, is_due
-from pluginhost.delivery.settling import MAX_RETRY_AFTER
 from pluginhost.delivery.work import step
 from pluginhost.registry import get_registry
 
@@ -36,30 +34,6 @@ logger = logging.getLogger("pluginhost.worker")
 SECONDS_TO_TAKE = 2.0
 #: Seconds that one task works for a lane before it lets others have the process.
 SECONDS_TO_WORK = 10.0
-
-
-class Rest:
-    """When this process asks a lane's receiver again: later at each failure in a row, whatever else is due."""
-
-    def __init__(self) -> None:
-        self._failures = 0
-        self._until = 0.0
-
-    @property
-    def over(self) -> bool:
-        return time.monotonic() >= self._until
-
-    def after(self, outcome: Outcome) -> None:
-        if outcome.deferred is None or outcome.done:
-            self._failures = 0
-        if outcome.deferred is not None:
-            self.begin(outcome.deferred.retry_after)
-
-    def begin(self, asked: float | None = None) -> None:
-        self._failures += 1
-        doubled = min(REST_FIRST * 2.0 ** min(self._failures - 1, 20), REST_LAST)
-        own = random.uniform(0.5, 1.0) * doubled  # noqa: S311 - jitter
-        self._until = time.monotonic() + max(min(asked or 0.0, MAX_RETRY_AFTER), own)
 
 
 _rests: dict[tuple[str, str], Rest] = {}
@@ -92,7 +66,7 @@ def work_off(
     lane's runner if there is more to do.
     """
     runner = get_registry().runners.get(lane)
-    if runner is None or not (rest := _rests.setdefault((lane, using), Rest())).over:
+    if runner is None or (rest := _rests.setdefault((lane, using), Rest())).seconds:
         return None
     end = time.monotonic() + SECONDS_TO_WORK
 

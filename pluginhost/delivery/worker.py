@@ -21,7 +21,7 @@ from pluginhost.delivery import lane_thread, troubles
 from pluginhost.delivery.draining import UNHEALTHY, DrainWatch, drain
 from pluginhost.delivery.health import Housekeeper
 from pluginhost.delivery.intake import take
-from pluginhost.delivery.lane_thread import POLL_FIRST, REST_FIRST, REST_LAST, LaneThread, Trouble, tidy_up
+from pluginhost.delivery.lane_thread import POLL_FIRST, REST_FIRST, REST_LAST, LaneThread, Trouble, say_last, tidy_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -112,14 +112,19 @@ class Worker:
                 self._mark_hang(thread)
                 wrong = True
             elif not thread.is_alive():
-                logger.error("lane %s has died; the worker ends", thread.runner.alias)
-                troubles.mark_soon(
-                    thread.runner.alias,
-                    self.using,
-                    "its thread died; the standard error output of the worker has the traceback",
-                )
+                self._mark_death(thread.runner.alias)
                 wrong = True
         return wrong
+
+    def _mark_death(self, alias: str) -> None:
+        """Once a lane, however many threads it had: a database that is away is waited for at each mark."""
+        if alias in self._marked:
+            return
+        self._marked.add(alias)
+        say_last(lambda: logger.error("lane %s has died; the worker ends", alias))
+        troubles.mark_soon(
+            alias, self.using, "its thread died; the standard error output of the worker has the traceback"
+        )
 
     def _mark_hang(self, thread: LaneThread) -> None:
         alias = thread.runner.alias
@@ -127,7 +132,7 @@ class Worker:
             return
         self._marked.add(alias)
         said = lane_thread.hang(thread.runner, thread.ident)
-        logger.error("the hook of %s hangs; the worker ends: %s", alias, said)
+        say_last(lambda: logger.error("the hook of %s hangs; the worker ends: %s", alias, said))
         troubles.mark_soon(alias, self.using, f"the hook hung: {said}")
 
     def _guarded(self, act: Callable[[], int]) -> int:
@@ -157,7 +162,7 @@ class Worker:
                 self._mark_hang(thread)
         names = {thread.runner.alias for thread in unfinished}
         if names:
-            logger.error("lanes that did not end in time: %s", ", ".join(sorted(names)))
+            say_last(lambda: logger.error("lanes that did not end in time: %s", ", ".join(sorted(names))))
         close_all([runner for alias, runner in self.runners.items() if alias not in names])
         connections.close_all()
         return UNHEALTHY if names else 0

@@ -15,6 +15,7 @@ from django.core.management.base import CommandError
 from pluginhost import metrics
 from pluginhost.api import host
 from pluginhost.delivery.health import Heartbeat
+from pluginhost.delivery.lane_thread import say_last
 from pluginhost.delivery.worker import DrainWatch, Worker, drain
 from pluginhost.management.lanes import chosen_database, database
 from pluginhost.options import did_you_mean, listing
@@ -60,6 +61,7 @@ def handle(command: BaseCommand, **options: Any) -> None:
     if status:
         # A call that hangs holds its thread: only the end of the process ends it.
         sys.stdout.flush()
+        say_last(logging.shutdown)
         os._exit(status)
 
 
