@@ -121,9 +121,13 @@ def _mysql_messages(connection: Any) -> Iterator[CheckMessage]:
             id="pluginhost.W016",
         )
     yield from _clock_messages(connection)
+    yield from _mysql_table_messages(connection)
+    yield from _mysql_variable_messages(connection)
+
+
+def _mysql_table_messages(connection: Any) -> Iterator[CheckMessage]:
+    alias = connection.alias
     with connection.cursor() as cursor:
-        cursor.execute("SELECT @@max_allowed_packet, @@character_set_database, @@innodb_rollback_on_timeout")
-        packet, charset, rolls_back = cursor.fetchone()
         cursor.execute(
             "SELECT table_name, engine FROM information_schema.tables WHERE table_schema = DATABASE()"
             r" AND table_name LIKE 'pluginhost\_%%' AND engine <> 'InnoDB' ORDER BY table_name"
@@ -141,6 +145,20 @@ def _mysql_messages(connection: Any) -> Iterator[CheckMessage]:
             " transactions, so events would be lost, and sent twice.",
             id="pluginhost.E018",
         )
+    if text_ids and connection.features.has_native_uuid_field:
+        yield Error(
+            f"The database {alias!r} keeps UUIDs as text, and Django takes this server for one that knows them.",
+            hint="The tables were made before the upgrade to MariaDB 10.7. Convert the columns: ALTER TABLE"
+            " pluginhost_envelope MODIFY envelope_id uuid NOT NULL; ALTER TABLE pluginhost_delivery MODIFY token uuid.",
+            id="pluginhost.E019",
+        )
+
+
+def _mysql_variable_messages(connection: Any) -> Iterator[CheckMessage]:
+    alias = connection.alias
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@max_allowed_packet, @@character_set_database, @@innodb_rollback_on_timeout")
+        packet, charset, rolls_back = cursor.fetchone()
     if packet < PACKET:
         yield Caution(
             f"The database {alias!r} takes statements of {packet} bytes at most.",
@@ -152,13 +170,6 @@ def _mysql_messages(connection: Any) -> Iterator[CheckMessage]:
             f"The database {alias!r} keeps texts as {charset}.",
             hint="Convert it to utf8mb4: dead letters of events with characters that it lacks can't be written.",
             id="pluginhost.W018",
-        )
-    if text_ids and connection.features.has_native_uuid_field:
-        yield Error(
-            f"The database {alias!r} keeps UUIDs as text, and Django takes this server for one that knows them.",
-            hint="The tables were made before the upgrade to MariaDB 10.7. Convert the columns: ALTER TABLE"
-            " pluginhost_envelope MODIFY envelope_id uuid NOT NULL; ALTER TABLE pluginhost_delivery MODIFY token uuid.",
-            id="pluginhost.E019",
         )
     if rolls_back:
         yield Caution(
