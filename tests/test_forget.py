@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pluginhost import PermanentError, RetryableError, host
-from pluginhost.delivery import accounts, lanes, work
+from pluginhost.delivery import accounts, erasing, lanes, work
 from pluginhost.delivery import marks as marks_module
 from pluginhost.delivery.forgetting import Marks, ask, forget, look, mark, marks, sweep
 from pluginhost.delivery.ingest import ingest
@@ -183,7 +183,9 @@ def test_others_are_told_what_was_discarded(configure, database):
         forget(ADA, database)
     finally:
         events_discarded.disconnect(hear)
-    assert sorted(heard) == [(lane, 1, "of a person who has been forgotten", database, False) for lane in ("folder", "recorder")]
+    assert sorted(heard) == [
+        (lane, 1, "of a person who has been forgotten", database, False) for lane in ("folder", "recorder")
+    ]
 
 
 # --- before and after ---
@@ -577,6 +579,20 @@ def test_a_worker_whose_lease_was_over_before_writes_nothing_down_either(configu
     Recorder.act.clear()
     rounds(any_database, "recorder", 2)
     assert account(any_database, "recorder") == {"accepted": 1, "discarded": 1}
+
+
+def test_it_ends_while_visitors_go_on(configure, any_database, monkeypatch):
+    configure("outbox", recorder={})
+    host.track(None, "hers", user_id="user-ada")
+    read, visits = erasing._envelopes, iter(range(50))
+
+    def read_slowly(rows):
+        assert next(visits, None) is not None, "it goes after what comes meanwhile"
+        track("a visitor's")
+        return read(rows)
+
+    monkeypatch.setattr(erasing, "_envelopes", read_slowly)
+    assert forget(ADA, any_database).found.events == 1
 
 
 # --- what was said of it ---
