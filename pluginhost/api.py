@@ -53,7 +53,7 @@ class Host:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What this process accepted (and past the broker: spilled), filtered, found invalid or lost since it started."""
+        """What this process accepted (past the broker: also spilled), filtered, found invalid or lost since its start."""
         return counts.snapshot()
 
     def anonymous_id(self, request: HttpRequest) -> str | None:

@@ -20,6 +20,9 @@ ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 #: What a cookie may be called (RFC 6265).
 COOKIE = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
+#: Seconds that a request may be made to wait for the broker. No visitor waits that long.
+MAX_BUDGET = 60.0
+
 #: Words in the name of a property that make its value a secret.
 MASKED_NAMES = (
     "password", "passwd", "passphrase", "pwd", "secret", "token", "apikey", "api_key", "authorization",
@@ -88,7 +91,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError(f"ANONYMOUS_COOKIE is {self.ANONYMOUS_COOKIE!r}, which is no name for a cookie")
         if self.ANONYMOUS_COOKIE_AGE <= 0:
             raise ValueError(f"ANONYMOUS_COOKIE_AGE is {self.ANONYMOUS_COOKIE_AGE}; it must be above 0")
-        for name in ("BROKER_BUDGET", "DEAD_LETTER_DAYS", "ACCOUNT_DAYS"):
+        if not 0 < self.BROKER_BUDGET <= MAX_BUDGET:
+            raise ValueError(f"BROKER_BUDGET is {self.BROKER_BUDGET}; it must be above 0, and {MAX_BUDGET:.0f} at most")
+        for name in ("DEAD_LETTER_DAYS", "ACCOUNT_DAYS"):
             if (value := getattr(self, name)) is not None and value <= 0:
                 raise ValueError(f"{name} is {value}; it must be above 0")
         if not self.INGEST_QUEUE:

@@ -17,6 +17,7 @@ from django.db import connections, transaction
 
 from pluginhost import host
 from pluginhost.delivery import accounts
+from pluginhost.models import Delivery
 from tests.processes import wait_until
 
 if TYPE_CHECKING:
@@ -177,7 +178,11 @@ def assert_all_arrived_once(database: str, uri: str, traffic: Traffic, *, carrie
     """
     from pluginhost_timeseries.models import EventCount
 
-    assert stored_in(uri) == Counter(traffic.ids.keys())
+    dead = Delivery.objects.using(database).filter(state=Delivery.State.DEAD)
+    assert list(dead.values_list("lane", "reason", "attempts", "kills")) == []
+    stored = stored_in(uri)
+    missing, strange = traffic.ids.keys() - stored.keys(), stored.keys() - traffic.ids.keys()
+    assert (len(missing), len(strange), max(stored.values(), default=0)) == (0, 0, 1)
     assert {row.name: row.count for row in EventCount.objects.using(database).all()} == traffic.names
     found = accounts.read(database)
     assert sorted(found) == ["mongo", "timeseries"]
