@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 
 import pytest
+from django.db.models.functions import Now
 
 from pluginhost import PartialFailure, PermanentError, RetryableError, host
 from pluginhost.delivery.intake import take
@@ -244,3 +246,31 @@ def test_what_may_have_arrived_before_two_deaths_is_not_sent_again(database, con
 
     assert sent == ["a", "b", "d"]
     assert account(database, "recorder") == {"accepted": 4, "delivered": 1, "dead": 3}
+
+
+@pytest.mark.parametrize("ending", ["told to stop", "receiver away"])
+def test_what_may_have_arrived_is_not_sent_again_after_a_worker_that_got_no_further(
+    database, configure, monkeypatch, ending
+):
+    """It stops, or has to wait, before it has come to all that another worker had in hand when it died."""
+    configure("outbox", recorder={"ON_UNCERTAIN": "dead", "BATCH_SIZE": 3})
+    monkeypatch.setattr(Recorder, "dedupes", False)
+    runner = host.registry.runners["recorder"]
+    sent: list[str] = []
+    Recorder.act["recorder"] = lambda event: sent.append(event.name)
+    track("first", "second")
+    take(database)
+    track("a")
+    take(database)
+    Delivery.objects.filter(id=Delivery.objects.earliest("id").pk).update(due_at=Now() + dt.timedelta(days=1))
+    claim(runner, database)  # of the other alone; it may have arrived
+    make_due()
+
+    if ending == "receiver away":
+        Recorder.act["recorder"] = raising(lambda: RetryableError("away"))
+    step(runner, database, stopping=lambda: True)
+    Recorder.act["recorder"] = lambda event: sent.append(event.name)
+    rounds(database, "recorder", 3)
+
+    assert sent == ["first", "second"]
+    assert account(database, "recorder") == {"accepted": 3, "delivered": 2, "dead": 1}

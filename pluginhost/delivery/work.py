@@ -64,18 +64,31 @@ def _work_off(runner: Runner, held: Claim, stopping: Callable[[], bool]) -> Outc
     forgotten = marks(held.using)
     held.items = [_without_the_forgotten(item, forgotten) for item in held.items]
     careful = any(delivery.kills >= SUSPICIOUS_KILLS for delivery in held.deliveries.values())
-    uncertain = runner.batch_size  # so many may have been on their way when a worker died
+    outcome = _give_up_the_uncertain(runner, held) or outcome
     for items in _slices(held.items, 1 if careful else runner.batch_size):
         outcome = _attempt(runner, held, items, stopping)
         settle(held, outcome, runner.plugin.lane)
         if outcome.deferred:
             return outcome
-        uncertain -= len(items)
-        if uncertain <= 0:
-            held.interrupted = frozenset()
         if stopping():
             break
     held.release()
+    return outcome
+
+
+def _give_up_the_uncertain(runner: Runner, held: Claim) -> Outcome | None:
+    """Give up what may have arrived before a worker died, if it must not be sent again. None if there is nothing.
+
+    Before anything else is tried: what is given back, or waits, is no longer known to be uncertain.
+    """
+    first = held.items[: runner.batch_size]  # so many may have been on their way, and no others
+    uncertain = [item for item in first if item.delivery.pk in held.interrupted]
+    if runner.judge.resends_uncertain or not uncertain:
+        return None
+    outcome = _attempt(runner, held, uncertain, stopping=lambda: True)
+    settle(held, outcome, runner.plugin.lane)
+    held.items = [item for item in held.items if item not in uncertain]
+    held.interrupted = frozenset()
     return outcome
 
 
