@@ -53,7 +53,7 @@ class Host:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What this process accepted (past the broker: also spilled), filtered, found invalid or lost since its start."""
+        """What this process accepted (past the broker: spilled), filtered, found invalid or lost so far."""
         return counts.snapshot()
 
     def anonymous_id(self, request: HttpRequest) -> str | None:
