@@ -89,7 +89,7 @@ class LaneOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Events a second that one worker process hands over, at most."""
     BACKLOG_LIMIT: int | None = None
     """Events that may wait; what is accepted beyond is discarded, and a signal says so."""
-    QUEUE: str | None = None
+    CELERY_QUEUE: str | None = None
     """The Celery queue of this lane's tasks, with ``"WORKER": "celery"``. None: Celery's own routing."""
 
     def __post_init__(self) -> None:

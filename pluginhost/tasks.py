@@ -101,8 +101,8 @@ def _send(runner: Runner, using: str) -> None:
     limit = SECONDS_TO_WORK + CALLS_BEFORE_THE_END * runner.plugin.timeout
     # Both, as a limit of the site's would end a call that may take longer.
     options: dict[str, Any] = {"time_limit": limit, "soft_time_limit": limit, "delivery_mode": "transient"}
-    if runner.plugin.lane.QUEUE:
-        options["queue"] = runner.plugin.lane.QUEUE
+    if runner.plugin.lane.CELERY_QUEUE:
+        options["queue"] = runner.plugin.lane.CELERY_QUEUE
     try:
         deliver.apply_async((runner.alias, using), **options)
     except Exception as error:  # of one lane, be it that there is no such queue; the next look sends it

@@ -53,7 +53,7 @@ def test_e014_a_queue_that_may_not_be_made(configure):
 
 
 def test_e014_a_lane_s_queue_that_may_not_be_made(configure):
-    configure("outbox", WORKER="celery", recorder={"QUEUE": "slow"})
+    configure("outbox", WORKER="celery", recorder={"CELERY_QUEUE": "slow"})
     conf = {"task_create_missing_queues": False, "beat_schedule": beat_schedule()}
     with celery_app("amqp://127.0.0.1//", task_queues=[kombu.Queue("tasks")], **conf):
         message = produced("E014")

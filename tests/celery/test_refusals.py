@@ -29,7 +29,7 @@ def site(database):
 
 def test_a_lane_whose_queue_there_is_not_holds_up_no_other(configure, database, site, caplog):
     site.app.conf.update(task_create_missing_queues=False, task_queues=[Queue(site.queue)])
-    configure("outbox", folder={"QUEUE": "misspelt"}, recorder={})
+    configure("outbox", folder={"CELERY_QUEUE": "misspelt"}, recorder={})
     track("one")
 
     tasks.tick(database)

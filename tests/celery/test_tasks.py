@@ -89,7 +89,7 @@ def test_the_option_queue_and_the_site_s_routes_say_where_a_lane_s_tasks_go(conf
     site.app.conf.task_routes = [
         lambda name, args, kwargs, options, **_: {"queue": "routed"} if args and args[0] == "folder" else None
     ]
-    configure("outbox", recorder={"QUEUE": "slow"}, folder={}, usual={"PLUGIN": "recorder"})
+    configure("outbox", recorder={"CELERY_QUEUE": "slow"}, folder={}, usual={"PLUGIN": "recorder"})
     track("one")
     tasks.tick(database)
     assert sent(site, "slow") == [("pluginhost.deliver", ["recorder", database])]
