@@ -187,7 +187,7 @@ class Backlogs:
         from django.db import connections
         from django.utils import timezone
 
-        from pluginhost.delivery.pausing import overview
+        from pluginhost.operations.pausing import overview
 
         try:
             views = overview(self._using)

@@ -69,7 +69,7 @@ def _task(**options: Any) -> Callable[[Any], Any]:
 @_task(name=TICK, ignore_result=True, expires=EXPIRES)
 def tick(using: str = "default") -> None:
     """Take what requests have left in the outbox, and send a task for each lane that has something due."""
-    from pluginhost.delivery.nudging import look
+    from pluginhost.workers.nudging import look
 
     for runner in look(using):
         _send(runner, using)
@@ -85,7 +85,7 @@ def tick(using: str = "default") -> None:
 )
 def deliver(self: Task, lane: str, using: str = "default") -> None:
     """Deliver for one lane for a while; if there is more, send a task that goes on."""
-    from pluginhost.delivery.nudging import work_off
+    from pluginhost.workers.nudging import work_off
 
     # The broker gives a message out again when the process died that had it.
     again = bool((self.request.delivery_info or {}).get("redelivered"))
@@ -96,7 +96,7 @@ def deliver(self: Task, lane: str, using: str = "default") -> None:
 
 def _send(runner: Runner, using: str) -> None:
     from pluginhost.delivery.broker import describe
-    from pluginhost.delivery.nudging import SECONDS_TO_WORK
+    from pluginhost.workers.nudging import SECONDS_TO_WORK
 
     limit = SECONDS_TO_WORK + CALLS_BEFORE_THE_END * runner.plugin.timeout
     # Both, as a limit of the site's would end a call that may take longer.
@@ -150,7 +150,7 @@ def _store(envelope: Sequence[Any], named: dict[str, Any]) -> None:
 
             store(*envelope, **named)
         except Exception as error:
-            from pluginhost.delivery.nudging import let_go
+            from pluginhost.workers.nudging import let_go
 
             let_go()
             if pause is None or _stopping():
@@ -165,16 +165,16 @@ def _store(envelope: Sequence[Any], named: dict[str, Any]) -> None:
 @_task(name=CLEAN, ignore_result=True, expires=int(CLEAN_EVERY))
 def clean(using: str = "default") -> None:
     """Discard what is older than the settings say, and tidy up."""
-    from pluginhost.delivery.retention import clean as tidy
+    from pluginhost.operations.retention import clean as tidy
 
     tidy(using)
 
 
 def _close(**_: Any) -> None:
     """This process ends: send what is to be told, let the plugins close what they opened."""
-    from pluginhost.delivery.worker import close_all
     from pluginhost.registry import load_registry
     from pluginhost.signals import flush
+    from pluginhost.workers.worker import close_all
 
     flush()
     close_all(load_registry().runners.values())

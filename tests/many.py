@@ -25,7 +25,7 @@ PATIENCE = 240
 def work() -> None:
     """A worker, until it is told to end."""
     from pluginhost import host
-    from pluginhost.delivery.worker import Worker
+    from pluginhost.workers.worker import Worker
 
     worker = Worker(host.registry.runners, "default")
     signal.signal(signal.SIGTERM, lambda *_: worker.end())

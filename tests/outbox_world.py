@@ -16,12 +16,13 @@ from hypothesis.stateful import (
 )
 
 from pluginhost.conf import get_settings
-from pluginhost.delivery import letters, pausing, work
+from pluginhost.delivery import work
 from pluginhost.delivery.intake import take
 from pluginhost.delivery.lanes import claim
-from pluginhost.delivery.reading import read
 from pluginhost.delivery.work import step
 from pluginhost.models import Account, Chunk, Delivery, Envelope, Forgotten, Lane
+from pluginhost.operations import letters, pausing
+from pluginhost.operations.reading import read
 from pluginhost.registry import build
 from tests.outbox_model import ERASED, LANES, Block, Killed, Receiver, Track, held_ids, perform, places
 from tests.samples import Recorder

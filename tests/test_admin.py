@@ -24,12 +24,12 @@ from django.utils import timezone
 
 from pluginhost import PermanentError, RetryableError, Subject, UncertainError, host
 from pluginhost.admin import DeadLetterAdmin, LaneAdmin, reasons, show
-from pluginhost.delivery import letters, pausing
 from pluginhost.delivery.envelopes import join
 from pluginhost.delivery.intake import take
 from pluginhost.delivery.work import DEADLY, INTERRUPTED
 from pluginhost.events import Context, Event, encode, new_message_id
 from pluginhost.models import Account, Chunk, DeadLetter, Delivery, Lane
+from pluginhost.operations import letters, pausing
 from tests.samples import Recorder
 from tests.steps import account, raising, run, track
 

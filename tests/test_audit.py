@@ -8,10 +8,10 @@ import pytest
 from django.db import connections
 
 from pluginhost import PermanentError, RetryableError, SkipEvent, host
-from pluginhost.delivery import letters
-from pluginhost.delivery.letters import Selection
-from pluginhost.delivery.worker import drain
 from pluginhost.models import Account
+from pluginhost.operations import letters
+from pluginhost.operations.letters import Selection
+from pluginhost.workers.worker import drain
 from tests.commands import as_json, command, fails
 from tests.samples import Recorder
 from tests.steps import track

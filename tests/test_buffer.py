@@ -17,9 +17,9 @@ from django.test import AsyncRequestFactory, RequestFactory
 
 from pluginhost import buffer, host
 from pluginhost.buffer import Buffer
-from pluginhost.delivery.worker import drain
 from pluginhost.middleware import TrackerMiddleware
 from pluginhost.models import Envelope
+from pluginhost.workers.worker import drain
 from tests.routers import Chosen
 from tests.samples import Recorder
 from tests.steps import seen, stored

@@ -10,8 +10,8 @@ from django.db import DatabaseError
 from pluginhost import PermanentError, RetryableError, host, signals
 from pluginhost.delivery import accounts, ceiling
 from pluginhost.delivery.intake import take
-from pluginhost.delivery.worker import drain
 from pluginhost.models import Chunk, Delivery, Envelope
+from pluginhost.workers.worker import drain
 from tests.samples import Recorder
 from tests.steps import account, raising, run, seen, track
 

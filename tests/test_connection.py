@@ -10,7 +10,7 @@ from django.db.transaction import TransactionManagementError
 from django.test.utils import CaptureQueriesContext
 
 from pluginhost import host
-from pluginhost.delivery.worker import drain
+from pluginhost.workers.worker import drain
 from tests.site.models import Order
 from tests.steps import outbox_renamed, seen, stored
 

@@ -28,12 +28,12 @@ from django.urls import resolve
 import pluginhost
 from pluginhost import conf, events, exceptions, hookspecs, host, html, loading
 from pluginhost.delivery import accounts
-from pluginhost.delivery.worker import drain
 from pluginhost.drafting import Details
 from pluginhost.management.commands.pluginhost import SUBCOMMANDS
 from pluginhost.models import Delivery
 from pluginhost.plugin import LaneOptions
 from pluginhost.registry import load_registry
+from pluginhost.workers.worker import drain
 from tests import docs_pages
 from tests.docs_pages import DOCS, ROOT, anchors, blocks, first_cells, headings, links, pages, prose, section
 from tests.docs_project import Project

@@ -10,13 +10,13 @@ from django.utils import timezone
 
 from pluginhost import PermanentError, RetryableError, host
 from pluginhost.delivery.envelopes import unpack
-from pluginhost.delivery.explaining import explain, made
 from pluginhost.delivery.intake import take
 from pluginhost.delivery.lanes import claim
-from pluginhost.delivery.pausing import pause
-from pluginhost.delivery.worker import drain
 from pluginhost.events import keyed_message_id, new_message_id
 from pluginhost.models import Chunk, Delivery, Envelope
+from pluginhost.operations.explaining import explain, made
+from pluginhost.operations.pausing import pause
+from pluginhost.workers.worker import drain
 from tests.commands import as_json, command, fails
 from tests.samples import Configured, Folder, Recorder
 from tests.steps import raising, run, track

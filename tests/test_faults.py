@@ -11,8 +11,8 @@ from pluginhost import PermanentError, host
 from pluginhost.delivery import lanes, settling, work
 from pluginhost.delivery.intake import take
 from pluginhost.delivery.work import step
-from pluginhost.delivery.worker import drain
 from pluginhost.models import Account, Chunk, Delivery, Envelope
+from pluginhost.workers.worker import drain
 from tests.samples import Configured, Recorder
 from tests.steps import account, make_due, raising, rounds, seen, track
 

@@ -17,14 +17,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pluginhost import PermanentError, RetryableError, host
-from pluginhost.delivery import accounts, erasing, lanes, work
+from pluginhost.delivery import accounts, lanes, work
 from pluginhost.delivery import marks as marks_module
-from pluginhost.delivery.forgetting import Marks, ask, forget, look, mark, marks, sweep
 from pluginhost.delivery.ingest import ingest
 from pluginhost.delivery.intake import take
 from pluginhost.delivery.work import step
 from pluginhost.events import encode
 from pluginhost.models import Account, Chunk, Delivery, Envelope, Forgotten, Lane
+from pluginhost.operations import erasing
+from pluginhost.operations.forgetting import Marks, ask, forget, look, mark, marks, sweep
 from pluginhost.plugin import Person
 from pluginhost.signals import events_discarded
 from tests.processes import wait_until

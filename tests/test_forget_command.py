@@ -12,9 +12,9 @@ from django.db import connections
 from django.test import RequestFactory
 
 from pluginhost import RetryableError, host
-from pluginhost.delivery import forgetting
 from pluginhost.delivery.intake import take
 from pluginhost.models import Delivery, Envelope, Forgotten
+from pluginhost.operations import forgetting
 from pluginhost.plugin import Person
 from tests.docs_pages import DOCS, blocks
 from tests.samples import Folder, Recorder

@@ -16,7 +16,7 @@ import pytest
 from django.db import connections
 
 from pluginhost import counts, host, registry
-from pluginhost.delivery.worker import drain
+from pluginhost.workers.worker import drain
 from tests.fixtures import on_postgres, on_sqlite
 from tests.processes import ROOT, environment
 from tests.steps import account, seen, stored
@@ -264,7 +264,7 @@ from django.conf import settings
 from django.db import connections
 from pathlib import Path
 from pluginhost import host
-from pluginhost.delivery import worker
+from pluginhost.workers import worker
 path = Path(settings.PLUGINHOST["PLUGINS"]["writer"]["PATH"])
 
 def wait_for(name):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pluginhost import host
-from pluginhost.delivery.worker import drain
+from pluginhost.workers.worker import drain
 from tests.fixtures import DATABASES
 from tests.processes import ROOT, environment
 from tests.samples import Recorder

@@ -8,7 +8,7 @@ from django.test import RequestFactory
 
 from pluginhost import host
 from pluginhost.delivery import memory
-from pluginhost.delivery.worker import drain
+from pluginhost.workers.worker import drain
 from tests.samples import Filter, Recorder
 from tests.site.models import Order
 

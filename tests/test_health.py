@@ -17,11 +17,11 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError
 
 from pluginhost import healthcheck, host
-from pluginhost.delivery import health
-from pluginhost.delivery import worker as module
-from pluginhost.delivery.health import Heartbeat, Housekeeper
-from pluginhost.delivery.worker import Worker
 from pluginhost.models import Chunk
+from pluginhost.workers import health
+from pluginhost.workers import worker as module
+from pluginhost.workers.health import Heartbeat, Housekeeper
+from pluginhost.workers.worker import Worker
 from tests.processes import ROOT, wait_until, worker
 
 pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)

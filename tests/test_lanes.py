@@ -13,8 +13,8 @@ from pluginhost.delivery.intake import take
 from pluginhost.delivery.lanes import LeaseLost, claim
 from pluginhost.delivery.settling import Outcome, settle, sweep_chunks
 from pluginhost.delivery.work import step
-from pluginhost.delivery.worker import drain
 from pluginhost.models import Chunk, Delivery, Envelope
+from pluginhost.workers.worker import drain
 from tests.samples import Folder, Recorder
 from tests.steps import account, make_due, raising, run, seen, track
 

@@ -17,14 +17,15 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from pluginhost import PermanentError, Person, RetryableError, host, signals
-from pluginhost.delivery import accounts, letters, marks, steps
+from pluginhost.delivery import accounts, marks
 from pluginhost.delivery.intake import take
 from pluginhost.delivery.lanes import claim
-from pluginhost.delivery.letters import Selection
 from pluginhost.delivery.settling import Outcome, settle
-from pluginhost.delivery.worker import drain
 from pluginhost.management.lanes import moment
 from pluginhost.models import Chunk, Delivery, Envelope
+from pluginhost.operations import letters, steps
+from pluginhost.operations.letters import Selection
+from pluginhost.workers.worker import drain
 from tests.commands import as_json, command, fails
 from tests.samples import Recorder
 from tests.steps import account, raising, run, seen, track

@@ -12,8 +12,8 @@ from django.db import connections
 import pluginhost
 from pluginhost import ConfigurationError, host
 from pluginhost.delivery.accounts import OUTCOMES
-from pluginhost.delivery.worker import drain
 from pluginhost.management.subcommands.list import build_report
+from pluginhost.workers.worker import drain
 
 pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 GOOD = {"URL": "https://example.com/", "TOKEN": "hush"}

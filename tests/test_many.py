@@ -18,8 +18,8 @@ from django.db import connections, transaction
 from pluginhost import host
 from pluginhost.builtin.journal.models import Entry
 from pluginhost.delivery import accounts
-from pluginhost.delivery.worker import drain
 from pluginhost.models import Chunk
+from pluginhost.workers.worker import drain
 from pluginhost_timeseries.models import EventCount
 from tests.processes import ROOT, environment
 from tests.steps import seen

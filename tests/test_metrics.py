@@ -16,9 +16,9 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from pluginhost import PartialFailure, PermanentError, RetryableError, SkipEvent, counts, host, metrics
-from pluginhost.delivery import letters
 from pluginhost.delivery.intake import take
 from pluginhost.models import Delivery
+from pluginhost.operations import letters
 from tests.docs_pages import DOCS, first_cells, section
 from tests.processes import ROOT, environment
 from tests.samples import Recorder
@@ -229,7 +229,7 @@ def test_only_workers_count_backlogs(configure, collect):
 def test_a_database_that_is_away_leaves_a_gap(configure, collect, monkeypatch, caplog):
     from django.db import OperationalError
 
-    from pluginhost.delivery import pausing
+    from pluginhost.operations import pausing
 
     def refuse(using):
         raise OperationalError("away")
@@ -275,7 +275,7 @@ import sys
 import django
 django.setup()
 from pluginhost import host, metrics
-from pluginhost.delivery.worker import drain
+from pluginhost.workers.worker import drain
 from pluginhost.registry import get_registry
 
 host.track(None, "before")
@@ -306,7 +306,7 @@ sys.modules["opentelemetry"] = None
 import django
 django.setup()
 from pluginhost import host, metrics
-from pluginhost.delivery.worker import drain
+from pluginhost.workers.worker import drain
 from pluginhost.registry import get_registry
 
 host.track(None, "event")

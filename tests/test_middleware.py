@@ -15,10 +15,10 @@ from django.utils.decorators import async_only_middleware, sync_only_middleware
 from pluginhost import buffer, host
 from pluginhost.delivery import memory
 from pluginhost.delivery.envelopes import VERSION, unpack
-from pluginhost.delivery.worker import drain
 from pluginhost.exceptions import AsyncContextError
 from pluginhost.middleware import TrackerMiddleware
 from pluginhost.models import Envelope
+from pluginhost.workers.worker import drain
 from tests.samples import Filter, Recorder
 
 transactional = pytest.mark.django_db(databases="__all__", transaction=True)

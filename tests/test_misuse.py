@@ -10,8 +10,8 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connections
 
 from pluginhost import PermanentError
-from pluginhost.delivery import letters
 from pluginhost.models import Delivery, Forgotten
+from pluginhost.operations import letters
 from tests.samples import Recorder
 from tests.steps import run, track
 

@@ -8,8 +8,8 @@ from django.test.utils import CaptureQueriesContext
 
 from pluginhost import host
 from pluginhost.delivery import accounts
-from pluginhost.delivery.worker import drain
 from pluginhost.models import Chunk, Delivery, Envelope
+from pluginhost.workers.worker import drain
 from tests.samples import Folder, Recorder
 from tests.site.models import Order
 from tests.steps import outbox_renamed

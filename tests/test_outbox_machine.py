@@ -23,9 +23,10 @@ from hypothesis.stateful import (
 )
 
 from pluginhost import Person
-from pluginhost.delivery import forgetting, letters, pausing, retention, settling
+from pluginhost.delivery import settling
 from pluginhost.delivery.intake import take
 from pluginhost.models import Chunk, Delivery
+from pluginhost.operations import forgetting, letters, pausing, retention
 from tests.outbox_model import ERASED, ERRORS, LANES, Block, Fault, Receiver, Track, places
 from tests.outbox_world import DEADLY_KILLS, LONG, Held, World, now
 

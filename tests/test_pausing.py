@@ -11,13 +11,14 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from pluginhost import PermanentError, RetryableError, host
-from pluginhost.delivery import pausing, troubles
+from pluginhost.delivery import troubles
 from pluginhost.delivery.intake import take
 from pluginhost.delivery.lanes import claim
-from pluginhost.delivery.pausing import overview, pause, paused, resume
 from pluginhost.delivery.settling import Outcome, settle
-from pluginhost.delivery.worker import drain
 from pluginhost.models import Account, Delivery, Envelope, Lane
+from pluginhost.operations import pausing
+from pluginhost.operations.pausing import overview, pause, paused, resume
+from pluginhost.workers.worker import drain
 from tests.commands import as_json, command, fails
 from tests.samples import Recorder
 from tests.steps import account, make_due, raising, run, seen, track

@@ -13,8 +13,9 @@ import pytest
 
 from demo.standin import FAULTS, StandIn
 from pluginhost import host
-from pluginhost.delivery import accounts, letters
-from pluginhost.delivery.reading import read
+from pluginhost.delivery import accounts
+from pluginhost.operations import letters
+from pluginhost.operations.reading import read
 from tests.fixtures import on_postgres, on_sqlite
 from tests.processes import nothing_waits, wait_until, worker
 

@@ -13,8 +13,8 @@ from pluginhost.delivery import pacing
 from pluginhost.delivery.intake import take
 from pluginhost.delivery.pacing import Pace
 from pluginhost.delivery.work import step
-from pluginhost.delivery.worker import Worker, drain
 from pluginhost.models import Delivery
+from pluginhost.workers.worker import Worker, drain
 from tests.processes import nothing_waits, wait_until
 from tests.samples import Folder, Recorder
 from tests.steps import account, given, raising, run, seen, track

@@ -11,13 +11,14 @@ from django.db import connections
 from django.db.models import F
 
 from pluginhost import PermanentError, host
-from pluginhost.delivery import accounts, renaming, steps
+from pluginhost.delivery import accounts
 from pluginhost.delivery.intake import take
 from pluginhost.delivery.lanes import LeaseLost, claim
-from pluginhost.delivery.pausing import pause, paused
 from pluginhost.delivery.settling import Outcome, settle
-from pluginhost.delivery.worker import drain
 from pluginhost.models import Account, Chunk, Delivery, Envelope, Lane
+from pluginhost.operations import renaming, steps
+from pluginhost.operations.pausing import pause, paused
+from pluginhost.workers.worker import drain
 from tests.commands import as_json, command, fails
 from tests.samples import Recorder
 from tests.steps import account, make_due, raising, run, seen, track

@@ -8,10 +8,10 @@ import pytest
 from django.db.models.functions import Now
 
 from pluginhost import PermanentError, signals
-from pluginhost.delivery import retention
 from pluginhost.delivery.intake import take
-from pluginhost.delivery.retention import EPOCH, clean
 from pluginhost.models import Account, Chunk, Delivery
+from pluginhost.operations import retention
+from pluginhost.operations.retention import EPOCH, clean
 from tests.samples import Recorder
 from tests.steps import account, raising, run, track
 

@@ -9,11 +9,12 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from pluginhost import PartialFailure, PermanentError, RetryableError, SkipEvent, UncertainError, host, signals
-from pluginhost.delivery import pausing, troubles
+from pluginhost.delivery import troubles
 from pluginhost.delivery.intake import take
 from pluginhost.delivery.work import step
-from pluginhost.delivery.worker import drain
 from pluginhost.models import Chunk, Delivery, Lane
+from pluginhost.operations import pausing
+from pluginhost.workers.worker import drain
 from tests.samples import Folder, Recorder
 from tests.steps import account, make_due, raising, run, seen, track
 

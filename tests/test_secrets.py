@@ -116,7 +116,7 @@ def test_a_secret_is_not_in_what_the_lanes_store(configure, secret):
     configure("outbox", leaky={"TOKEN": secret, "AT": "event", "MAX_ATTEMPTS": 1})
     host.track(None, "something")
 
-    from pluginhost.delivery.worker import drain
+    from pluginhost.workers.worker import drain
 
     drain(host.registry.runners, "default")
 

@@ -14,10 +14,11 @@ import pytest
 from django.core.management import call_command
 
 from pluginhost import PermanentError, host
-from pluginhost.delivery import accounts, letters
-from pluginhost.delivery.worker import drain
+from pluginhost.delivery import accounts
 from pluginhost.events import Context, Event, Subject
 from pluginhost.models import Delivery, Envelope
+from pluginhost.operations import letters
+from pluginhost.workers.worker import drain
 from tests.fixtures import on_postgres, on_sqlite
 from tests.processes import ROOT, end, environment, nothing_waits, wait_until, worker
 from tests.samples import Folder, Recorder

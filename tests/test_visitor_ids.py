@@ -8,7 +8,7 @@ from django.test import RequestFactory
 
 from pluginhost import host
 from pluginhost.delivery import memory
-from pluginhost.delivery.worker import drain
+from pluginhost.workers.worker import drain
 from pluginhost_mongo.payload import document
 from tests.samples import Filter, Recorder
 

@@ -13,12 +13,13 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from pluginhost import RetryableError, host, signals
-from pluginhost.delivery import lane_thread as module
-from pluginhost.delivery import pausing, troubles
+from pluginhost.delivery import troubles
 from pluginhost.delivery.intake import take
 from pluginhost.delivery.work import step
-from pluginhost.delivery.worker import LaneThread, Worker, drain
 from pluginhost.models import Lane
+from pluginhost.operations import pausing
+from pluginhost.workers import lane_thread as module
+from pluginhost.workers.worker import LaneThread, Worker, drain
 from tests.processes import nothing_waits, wait_until
 from tests.samples import Folder, Recorder
 from tests.steps import account, given, make_due, raising, run, seen, track

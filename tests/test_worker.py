@@ -13,8 +13,8 @@ from django.core.management import CommandError, call_command
 
 from pluginhost import host
 from pluginhost.delivery import accounts
-from pluginhost.delivery.worker import drain
 from pluginhost.models import Delivery, Lane
+from pluginhost.workers.worker import drain
 from tests.commands import command
 from tests.processes import ROOT, end, environment, nothing_waits, start, wait_until, worker
 from tests.samples import Recorder

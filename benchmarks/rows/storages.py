@@ -53,7 +53,7 @@ def counted_by_lane(database: dict[str, Any], events: int) -> Iterator[float]:
 
     from benchmarks.shop.models import Product, ProductData
     from pluginhost import host
-    from pluginhost.delivery.worker import drain
+    from pluginhost.workers.worker import drain
 
     Product.objects.bulk_create(Product(name=str(number)) for number in range(PRODUCTS))
     for turn in itertools.count(1):

@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 
 if TYPE_CHECKING:
-    from pluginhost.delivery.pausing import LaneView
+    from pluginhost.operations.pausing import LaneView
 
 
 #: What is due is taken within a second or so; the clocks of the database and of this process may differ.

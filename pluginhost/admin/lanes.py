@@ -20,8 +20,8 @@ from pluginhost.admin import operations
 from pluginhost.admin.base import OutboxAdmin, may
 from pluginhost.admin.conditions import conditions, moment
 from pluginhost.api import host
-from pluginhost.delivery import letters, pausing
 from pluginhost.models import DeadLetter, Delivery, Lane
+from pluginhost.operations import letters, pausing
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
     from django.utils.functional import _StrPromise
 
-    from pluginhost.delivery.pausing import LaneView
+    from pluginhost.operations.pausing import LaneView
 
 
 class Operation(NamedTuple):

@@ -17,9 +17,9 @@ from pluginhost.admin import operations, reasons
 from pluginhost.admin.base import OutboxAdmin, may
 from pluginhost.admin.conditions import moment
 from pluginhost.api import host
-from pluginhost.delivery import letters
 from pluginhost.delivery.envelopes import unpack
 from pluginhost.models import Chunk, DeadLetter, Lane
+from pluginhost.operations import letters
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,9 +17,9 @@ from django.utils.translation import gettext_lazy as _
 
 from pluginhost.admin.conditions import conditions
 from pluginhost.api import host
-from pluginhost.delivery import letters, pausing
-from pluginhost.delivery.pausing import MAX_BECAUSE
 from pluginhost.models import Delivery, Lane
+from pluginhost.operations import letters, pausing
+from pluginhost.operations.pausing import MAX_BECAUSE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -97,7 +97,11 @@ def _queue_messages(settings: Settings, app: Any) -> Iterator[CheckMessage]:
     wanted = {'PLUGINHOST["INGEST_QUEUE"]': settings.INGEST_QUEUE} if settings.TRANSPORT == "celery" else {}
     if settings.WORKER == "celery":
         lanes = settings.PLUGINS.items()
-        wanted |= {f"CELERY_QUEUE of {alias}": options["CELERY_QUEUE"] for alias, options in lanes if options.get("CELERY_QUEUE")}
+        wanted |= {
+            f"CELERY_QUEUE of {alias}": options["CELERY_QUEUE"]
+            for alias, options in lanes
+            if options.get("CELERY_QUEUE")
+        }
     for key, queue in wanted.items():
         if queue not in app.amqp.queues:
             yield Error(

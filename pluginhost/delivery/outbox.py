@@ -207,7 +207,7 @@ def _describe(envelopes: Sequence[Envelope]) -> str:
 def _wake(using: str) -> None:
     """In development, a thread of this process empties the outbox; it starts at the first event."""
     if get_settings().WORKER == "thread":
-        from pluginhost.delivery.worker import ensure_thread
+        from pluginhost.workers.worker import ensure_thread
 
         ensure_thread(using)
 

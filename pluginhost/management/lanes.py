@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
 from pluginhost.api import host
-from pluginhost.delivery.letters import Selection
+from pluginhost.operations.letters import Selection
 from pluginhost.options import did_you_mean, listing
 
 if TYPE_CHECKING:
@@ -136,8 +136,8 @@ def confirm(command: BaseCommand, question: str, refusal: str) -> None:
 
 def known_lanes(using: str) -> list[str]:
     """The enabled lanes in their order, and those that have rows."""
-    from pluginhost.delivery import fresh
     from pluginhost.models import Account, Delivery, Lane
+    from pluginhost.operations import fresh
 
     rows = {
         *Account.objects.using(using).order_by().values_list("lane", flat=True).distinct(),

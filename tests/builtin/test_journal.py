@@ -24,9 +24,9 @@ from pluginhost import Batch, Event, PartialFailure, PermanentError, RetryableEr
 from pluginhost.builtin.journal.models import Browser, Entry
 from pluginhost.builtin.journal.plugin import Journal
 from pluginhost.delivery import settling
-from pluginhost.delivery.worker import drain
 from pluginhost.events import Context, new_message_id
 from pluginhost.options import build
+from pluginhost.workers.worker import drain
 from tests.processes import end, nothing_waits, start, wait_until, worker
 from tests.site.models import Order
 from tests.steps import account, make_due, run, track

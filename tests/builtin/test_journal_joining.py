@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pluginhost import Batch, RetryableError, host
 from pluginhost.builtin.journal import joining
 from pluginhost.builtin.journal.models import Browser, Entry
-from pluginhost.delivery.worker import drain
+from pluginhost.workers.worker import drain
 from tests.builtin.test_journal import at_once, event, failing, journal, write
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ def order(number: int) -> None:
 
 @worker_init.connect
 def hurry(**_: object) -> None:
-    from pluginhost.delivery import lane_thread
+    from pluginhost.workers import lane_thread
 
     if grace := os.environ.get("PLUGINHOST_TEST_GRACE"):
         lane_thread.GRACE = float(grace)

@@ -10,8 +10,8 @@ from django.db import DatabaseError
 from pluginhost import host
 from pluginhost.delivery.envelopes import VERSION
 from pluginhost.delivery.ingest import ingest
-from pluginhost.delivery.worker import drain
 from pluginhost.models import Delivery, Envelope
+from pluginhost.workers.worker import drain
 from tests.samples import Recorder
 from tests.steps import account, outbox_renamed, track
 

@@ -16,7 +16,7 @@ from django.test import Client
 
 from pluginhost import host
 from pluginhost.delivery import broker as brokerage
-from pluginhost.delivery.worker import drain
+from pluginhost.workers.worker import drain
 from tests.brokers import RabbitMQ, Valkey
 from tests.celery import carried
 from tests.fixtures import DATABASES

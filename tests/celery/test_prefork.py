@@ -10,8 +10,8 @@ from django.db import connections
 
 from pluginhost import host
 from pluginhost.delivery import accounts
-from pluginhost.delivery.worker import drain
 from pluginhost.models import Envelope
+from pluginhost.workers.worker import drain
 from tests.celery.workers import Site
 from tests.processes import wait_until
 from tests.samples import Recorder

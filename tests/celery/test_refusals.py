@@ -10,7 +10,7 @@ from celery.exceptions import Reject
 from kombu import Queue
 
 from pluginhost import tasks
-from pluginhost.delivery import nudging
+from pluginhost.workers import nudging
 from tests.celery.workers import Site, in_force
 from tests.processes import ROOT, environment
 from tests.steps import track

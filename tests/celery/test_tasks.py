@@ -13,9 +13,9 @@ from django.db import OperationalError
 
 from pluginhost import PermanentError, RetryableError, host, tasks
 from pluginhost.delivery import ingest as storing
-from pluginhost.delivery import nudging
 from pluginhost.delivery.lanes import claim
 from pluginhost.models import Delivery, Envelope, Lane
+from pluginhost.workers import nudging
 from tests.celery.workers import Site, in_force
 from tests.processes import ROOT, environment
 from tests.samples import Recorder

@@ -20,8 +20,8 @@ from pluginhost import host
 from pluginhost.delivery import accounts, broker, outbox
 from pluginhost.delivery import celery as carrier
 from pluginhost.delivery.breaker import PAUSE_FIRST, PAUSE_LAST, Breaker
-from pluginhost.delivery.worker import drain
 from pluginhost.models import Envelope
+from pluginhost.workers.worker import drain
 from tests.celery import carried
 from tests.celery.carried import in_queue, stored_names, take_in
 from tests.processes import environment

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from pluginhost.delivery import letters
 from pluginhost.management.lanes import (
     add_database,
     add_filters,
@@ -17,13 +16,14 @@ from pluginhost.management.lanes import (
     told,
     write_json,
 )
+from pluginhost.operations import letters
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
 
     from django.core.management.base import BaseCommand
 
-    from pluginhost.delivery.letters import Letter
+    from pluginhost.operations.letters import Letter
 
 HELP = "Lists dead letters, the newest first: events that were given up, each with its reason."
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandError
 
-from pluginhost.delivery import letters
 from pluginhost.management.lanes import (
     add_database,
     add_filters,
@@ -20,6 +19,7 @@ from pluginhost.management.lanes import (
     told,
     write_json,
 )
+from pluginhost.operations import letters
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser

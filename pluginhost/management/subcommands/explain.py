@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import CommandError
 
 from pluginhost.api import host
-from pluginhost.delivery import explaining, pausing
 from pluginhost.management.lanes import add_database, add_json, ago, database, shown, write_json
+from pluginhost.operations import explaining, pausing
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
 
     from django.core.management.base import BaseCommand
 
-    from pluginhost.delivery.explaining import Finding, Life
+    from pluginhost.operations.explaining import Finding, Life
 
 HELP = "Tells the life of one event: where it waits or why it is dead, and what the receivers have of it."
 

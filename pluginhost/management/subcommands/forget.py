@@ -10,9 +10,9 @@ from django.core.management.base import CommandError
 
 from pluginhost.api import host
 from pluginhost.conf import get_settings
-from pluginhost.delivery import forgetting
-from pluginhost.delivery.erasing import NEWER, Found
 from pluginhost.management.lanes import add_database, add_json, confirm, database, events, known_lanes, write_json
+from pluginhost.operations import forgetting
+from pluginhost.operations.erasing import NEWER, Found
 from pluginhost.options import listing
 from pluginhost.plugin import Person
 

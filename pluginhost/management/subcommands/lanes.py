@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pluginhost.delivery import pausing
 from pluginhost.delivery.accounts import OUTCOMES
 from pluginhost.management.lanes import add_database, add_json, ago, database, shown, write_json
+from pluginhost.operations import pausing
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
 
     from django.core.management.base import BaseCommand
 
-    from pluginhost.delivery.pausing import LaneView
+    from pluginhost.operations.pausing import LaneView
 
 HELP = "Shows each lane: its state, its account, and what waits."
 

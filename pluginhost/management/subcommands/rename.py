@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import CommandError
 
 from pluginhost.api import host
-from pluginhost.delivery import accounts, renaming
+from pluginhost.delivery import accounts
 from pluginhost.management.lanes import add_database, add_json, check_lane, database, events, progress, write_json
+from pluginhost.operations import renaming
 from pluginhost.options import did_you_mean, listing
 
 if TYPE_CHECKING:

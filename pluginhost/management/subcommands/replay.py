@@ -5,7 +5,6 @@ from __future__ import annotations
 from argparse import ArgumentTypeError
 from typing import TYPE_CHECKING, Any
 
-from pluginhost.delivery import letters, pausing
 from pluginhost.management.lanes import (
     add_database,
     add_filters,
@@ -19,6 +18,7 @@ from pluginhost.management.lanes import (
     told,
     write_json,
 )
+from pluginhost.operations import letters, pausing
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser

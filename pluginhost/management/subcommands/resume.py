@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pluginhost.delivery import pausing
 from pluginhost.management.lanes import add_database, check_lane, database
+from pluginhost.operations import pausing
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser

@@ -14,12 +14,12 @@ from django.core.management.base import CommandError
 
 from pluginhost import metrics
 from pluginhost.api import host
-from pluginhost.delivery.health import Heartbeat
-from pluginhost.delivery.lane_thread import say_last
-from pluginhost.delivery.worker import DrainWatch, Worker, drain
 from pluginhost.management.lanes import chosen_database, database
 from pluginhost.options import did_you_mean, listing
 from pluginhost.signals import flush
+from pluginhost.workers.health import Heartbeat
+from pluginhost.workers.lane_thread import say_last
+from pluginhost.workers.worker import DrainWatch, Worker, drain
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser

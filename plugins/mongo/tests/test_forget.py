@@ -10,8 +10,8 @@ import pytest
 from django.core.management import call_command
 
 from pluginhost import Person, RetryableError, host
-from pluginhost.delivery.worker import drain
 from pluginhost.events import new_message_id
+from pluginhost.workers.worker import drain
 from pluginhost_mongo import client as mongo_client
 from tests.servers import free_port
 

@@ -11,9 +11,9 @@ from pymongo import errors
 
 from pluginhost import Event, PartialFailure, PermanentError, RetryableError, host
 from pluginhost.delivery import accounts
-from pluginhost.delivery.worker import drain
 from pluginhost.exceptions import ConfigurationError
 from pluginhost.models import Delivery
+from pluginhost.workers.worker import drain
 from pluginhost_mongo import client as mongo_client
 from tests.servers import free_port
 

@@ -10,9 +10,9 @@ from django.core.management import CommandError, call_command
 from django.test import RequestFactory
 
 from pluginhost import PartialFailure, PermanentError, RetryableError, UncertainError, host
-from pluginhost.delivery.worker import drain
 from pluginhost.exceptions import ConfigurationError
 from pluginhost.models import Delivery
+from pluginhost.workers.worker import drain
 from pluginhost_piwik.plugin import addresses
 from plugins.piwik.tests.helpers import GIF, TOKEN, answer, deliver, event, fresh, plugin
 from tests.servers import free_port

@@ -27,10 +27,10 @@ from pluginhost.delivery import accounts
 from pluginhost.delivery.envelopes import ERASED, UNREADABLE, VERSION, join, unpack
 from pluginhost.delivery.marks import concerns, keys_in, keys_of
 from pluginhost.delivery.news import FORGOTTEN, tell_discarded
-from pluginhost.delivery.reasons import strike
 from pluginhost.delivery.settling import sweep_chunks
-from pluginhost.delivery.steps import tried_again
 from pluginhost.models import Chunk, Delivery, Envelope
+from pluginhost.operations.reasons import strike
+from pluginhost.operations.steps import tried_again
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -19,15 +19,16 @@ from django.db.models import F, Max, Q, Sum
 from django.db.models.functions import Now
 
 from pluginhost.db import skip_locked, take_write_lock
-from pluginhost.delivery import accounts, fresh
+from pluginhost.delivery import accounts
 from pluginhost.delivery.envelopes import unpack
 from pluginhost.delivery.news import FORGOTTEN, tell_discarded
-from pluginhost.delivery.reading import Letter as Letter
-from pluginhost.delivery.reading import read as read
 from pluginhost.delivery.settling import sweep_chunks
-from pluginhost.delivery.steps import STEP, pages
-from pluginhost.delivery.steps import tried_again as tried_again
 from pluginhost.models import Delivery
+from pluginhost.operations import fresh
+from pluginhost.operations.reading import Letter as Letter
+from pluginhost.operations.reading import read as read
+from pluginhost.operations.steps import STEP, pages
+from pluginhost.operations.steps import tried_again as tried_again
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence

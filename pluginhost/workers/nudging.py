@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from django.db import Error as DatabaseError
 from django.db import connections, reset_queries
 
-from pluginhost.delivery.draining import DrainWatch
 from pluginhost.delivery.intake import take
-from pluginhost.delivery.lane_thread import Rest, Trouble
 from pluginhost.delivery.lanes import in_hand, is_due
 from pluginhost.delivery.work import step
 from pluginhost.registry import get_registry
+from pluginhost.workers.draining import DrainWatch
+from pluginhost.workers.lane_thread import Rest, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,10 +12,10 @@ from django.utils import timezone
 
 from pluginhost.conf import get_settings
 from pluginhost.db import add_up, take_write_lock
-from pluginhost.delivery import letters
 from pluginhost.delivery.settling import sweep_chunks
-from pluginhost.delivery.steps import STEP, tried_again
 from pluginhost.models import Account
+from pluginhost.operations import letters
+from pluginhost.operations.steps import STEP, tried_again
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from django.db import Error as DatabaseError
 from django.db import connections
 
-from pluginhost.delivery.retention import clean
+from pluginhost.operations.retention import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

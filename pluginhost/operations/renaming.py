@@ -18,11 +18,12 @@ from django.db.models import F, Q, Sum
 from django.db.models.functions import Now
 
 from pluginhost.db import add_up, skip_locked, take_write_lock, upsert
-from pluginhost.delivery import accounts, fresh
+from pluginhost.delivery import accounts
 from pluginhost.delivery.news import tell_discarded
 from pluginhost.delivery.settling import sweep_chunks
-from pluginhost.delivery.steps import pages, tried_again
 from pluginhost.models import Account, Delivery, Lane
+from pluginhost.operations import fresh
+from pluginhost.operations.steps import pages, tried_again
 
 if TYPE_CHECKING:
     from collections.abc import Callable

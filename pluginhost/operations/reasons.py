@@ -9,8 +9,8 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pluginhost.delivery.steps import STEP, tried_again
 from pluginhost.models import Delivery, Lane
+from pluginhost.operations.steps import STEP, tried_again
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,17 +17,18 @@ from django.db import Error as DatabaseError
 from django.db import connections
 
 from pluginhost import signals
-from pluginhost.delivery import lane_thread, troubles
-from pluginhost.delivery.draining import UNHEALTHY, DrainWatch, drain
-from pluginhost.delivery.health import Housekeeper
+from pluginhost.delivery import troubles
 from pluginhost.delivery.intake import take
-from pluginhost.delivery.lane_thread import POLL_FIRST, REST_FIRST, REST_LAST, LaneThread, Trouble, say_last, tidy_up
+from pluginhost.workers import lane_thread
+from pluginhost.workers.draining import UNHEALTHY, DrainWatch, drain
+from pluginhost.workers.health import Housekeeper
+from pluginhost.workers.lane_thread import POLL_FIRST, REST_FIRST, REST_LAST, LaneThread, Trouble, say_last, tidy_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from pluginhost.delivery.health import Heartbeat
     from pluginhost.delivery.runner import Runner
+    from pluginhost.workers.health import Heartbeat
 
 __all__ = [
     "REST_FIRST",

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from django.db import reset_queries
 
-from pluginhost.delivery import lane_thread, troubles
+from pluginhost.delivery import troubles
 from pluginhost.delivery.intake import take
-from pluginhost.delivery.lane_thread import say_last
 from pluginhost.delivery.work import step
 from pluginhost.signals import flush
+from pluginhost.workers import lane_thread
+from pluginhost.workers.lane_thread import say_last
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -18,10 +18,10 @@ from uuid import uuid4
 from django.db.models.functions import Now
 
 from pluginhost.delivery.attempt import RAISED
-from pluginhost.delivery.erasing import Eraser, Found, Unreadable
 from pluginhost.delivery.marks import Marks, mark, marks
-from pluginhost.delivery.steps import STEP, tried_again
 from pluginhost.models import Delivery
+from pluginhost.operations.erasing import Eraser, Found, Unreadable
+from pluginhost.operations.steps import STEP, tried_again
 from pluginhost.options import redacted
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from django.db.models import Max, Q, Sum
 from pluginhost.db import take_write_lock
 from pluginhost.delivery import accounts
 from pluginhost.delivery.news import tell_discarded
-from pluginhost.delivery.steps import pages, tried_again
 from pluginhost.models import Envelope
+from pluginhost.operations.steps import pages, tried_again
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
