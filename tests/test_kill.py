@@ -7,7 +7,7 @@ import pytest
 from tests import killing
 from tests.processes import end, nothing_waits, start, wait_until
 
-EVENTS, KILLS = killing.size(events=3_000, kills=8)
+EVENTS, KILLS = killing.size(events=1_500, kills=5)
 
 
 class Worker:

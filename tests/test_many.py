@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 
 #: Of all writers together.
-EVENTS = int(os.environ.get("PLUGINHOST_TEST_EVENTS", "1500"))
+EVENTS = int(os.environ.get("PLUGINHOST_TEST_EVENTS", "800"))
 
 
 def deadlocks(database: str) -> int:

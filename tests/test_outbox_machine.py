@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 
 #: How many runs, of how many steps each. PostgreSQL has a fourth of them.
-EXAMPLES = int(os.environ.get("PLUGINHOST_TEST_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("PLUGINHOST_TEST_EXAMPLES", "15"))
 STEPS = int(os.environ.get("PLUGINHOST_TEST_STEPS", "40"))
 #: After so many rounds without a fault nothing may wait any more.
 ENOUGH_ROUNDS = 60

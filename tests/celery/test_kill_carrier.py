@@ -16,7 +16,7 @@ from tests.celery.workers import Site, in_force
 from tests.processes import nothing_waits, wait_until
 from tests.test_kill import Worker
 
-EVENTS, KILLS = killing.size(events=1_000, kills=4)
+EVENTS, KILLS = killing.size(events=600, kills=3)
 #: What a dead worker had fetched is given out again soon, not after an hour. Kombu 5.7 or newer also looks soon.
 SOON = {
     "visibility_timeout": 3,

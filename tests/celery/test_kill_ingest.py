@@ -11,7 +11,7 @@ from tests.celery.workers import Site, in_force
 from tests.processes import nothing_waits, wait_until
 from tests.test_kill import Worker
 
-EVENTS, KILLS = killing.size(events=1_000, kills=4)
+EVENTS, KILLS = killing.size(events=600, kills=3)
 
 
 @pytest.mark.kill

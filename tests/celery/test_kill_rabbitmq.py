@@ -8,7 +8,7 @@ from tests import killing
 from tests.celery.killing import kill_drainers
 from tests.celery.workers import Site
 
-EVENTS, KILLS = killing.size(events=1_000, kills=4)
+EVENTS, KILLS = killing.size(events=600, kills=3)
 
 
 @pytest.mark.kill
