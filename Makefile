@@ -11,11 +11,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 demo: $(VENV)/.demo
 	@$(BIN)/python demo/run.py
 
-# All tests on this interpreter, with real servers that come as wheels, in a process a core (which have to agree on
-# the names of tests, and so on the order of sets).
+# All tests on this interpreter, with real servers that come as wheels, in three processes for two cores, as many tests
+# wait for others. The processes have to agree on the names of tests, and so on the order of sets.
 # ARGS is for pytest: make test ARGS='-n 0 -k outbox -x'
+PROCESSES ?= $(shell $(PYTHON) -c 'import os; cores = os.cpu_count() or 2; print(cores + cores // 2)')
 test: $(VENV)/.test
-	@PYTHONHASHSEED=0 $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	@PYTHONHASHSEED=0 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile $(ARGS)
 
 # What everything costs beside its peers, as a table and as JSON: see benchmarks/README.md. SHORT=1 takes few minutes,
 # ROWS='track page-*' chooses rows. COUNT=1 counts instructions (AGAINST=earlier.json compares), PROFILE=1 says where time goes.
