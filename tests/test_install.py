@@ -178,7 +178,7 @@ def test_host_and_one_plugin_make_a_site_that_tracks(site):
     assert site.lanes()["timeseries"] == {
         "accepted": 1, "delivered": 0, "skipped": 0, "waiting": 1, "dead": 0, "discarded": 0,
     }  # fmt: skip
-    assert site.manage("pluginhost", "worker", "--drain") == "nothing is due any more; 1 batches were run\n"
+    assert site.manage("pluginhost", "worker", "--drain") == "nothing is due any more; 1 batch was run\n"
     assert site.lanes()["timeseries"]["delivered"] == 1
     assert "signed_up" in site.run("-c", COUNT)
 

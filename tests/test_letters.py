@@ -5,9 +5,12 @@ from __future__ import annotations
 import builtins
 import datetime as dt
 import io
+import itertools
 import json
 import threading
+import time
 from collections import Counter
+from functools import partial
 
 import pytest
 from django.core.management import call_command
@@ -532,17 +535,17 @@ def test_a_large_replay_goes_step_by_step(database, configure):
 def test_workers_go_on_beside_it_and_nothing_is_delivered_twice(any_database, configure, monkeypatch):
     monkeypatch.setattr(steps, "STEP", 3)
     configure("outbox", recorder={"RETRY_DELAY": 0.01}, folder={"RETRY_DELAY": 0.01})
-    turns = Counter()
+    calls = Counter()
 
-    def act(argument):
-        """Every third call is refused, every fifth is to be tried again."""
-        turns["calls"] += 1
-        if turns["calls"] % 3 == 0:
+    def act(lane, argument):
+        """Every third call of a lane is refused, every fourth is to be tried again."""
+        calls[lane] += 1
+        if calls[lane] % 3 == 0:
             raise PermanentError("no")
-        if turns["calls"] % 5 == 0:
+        if calls[lane] % 4 == 0:
             raise RetryableError("later")
 
-    Recorder.act["recorder"] = Recorder.act["folder"] = act
+    Recorder.act |= {lane: partial(act, lane) for lane in ("recorder", "folder")}
     stop = threading.Event()
 
     def work():
@@ -557,11 +560,12 @@ def test_workers_go_on_beside_it_and_nothing_is_delivered_twice(any_database, co
     worker.start()
     counted = Counter()
     try:
-        for turn in range(2000):
+        end = time.monotonic() + 60
+        for turn in itertools.takewhile(lambda _: time.monotonic() < end, itertools.count()):
             letters.replay(Selection(), any_database, rate=1000 if turn % 2 else None)
             if turn % 3 == 0:
                 counted["recorder"] += letters.discard(Selection(lanes=("recorder",)), any_database, reason="a test")
-            elif turn % 30 == 1:
+            elif turn % 10 == 1:
                 backlog = Selection(lanes=("folder",), state="waiting")
                 counted["folder"] += letters.discard(backlog, any_database, reason="a test")
             if min(counted["recorder"], counted["folder"], len(seen("recorder")) - 20, len(seen("folder")) - 20) > 0:
@@ -582,3 +586,23 @@ def test_options_may_stand_before_the_subcommand(database, configure):
     after = command("dead", "--json", "--database", database)
     assert command("--json", "--database", database, "dead") == after
     assert json.loads(after)["total"] == 1
+
+
+HOSTILE = "/sh\x1b[2J\x1b]0;mine\x07op\x9b31m\nmongo  0000  delivered"
+
+
+def test_a_visitors_text_commands_no_terminal(database, configure):
+    refused(database, configure, HOSTILE, why=f"no {HOSTILE}")
+    message_id = Delivery.objects.get().message_id
+    for printed in (command("dead", "--payload"), command("explain", message_id)):
+        assert [sign for sign in printed if not sign.isprintable() and sign != "\n"] == []
+        assert "\\x1b[2J" in printed
+        assert "\nmongo  0000" not in printed
+
+
+@pytest.mark.parametrize("limit", ["-3", "", "two", "1.5"])
+def test_a_limit_is_a_number_from_0_on(limit, configure, capsys):
+    configure("outbox", recorder={})
+    with pytest.raises(SystemExit):
+        command("dead", f"--limit={limit}")
+    assert "is no number from 0 on" in capsys.readouterr().err

@@ -61,7 +61,7 @@ def test_a_drain_that_is_told_to_end_finishes_what_is_in_hand(database, configur
     Recorder.act["recorder"] = lambda event: event.name == "b" and os.kill(os.getpid(), number)
     before = signal.getsignal(number)
 
-    assert command("worker", "--drain") == "told to end; 1 batches were run\n"
+    assert command("worker", "--drain") == "told to end; 1 batch was run\n"
 
     assert seen("recorder") == ["a", "b"]
     assert account(database, "recorder") == {"accepted": 3, "delivered": 2, "waiting": 1}
@@ -69,7 +69,7 @@ def test_a_drain_that_is_told_to_end_finishes_what_is_in_hand(database, configur
     assert (left.token, left.attempts, left.kills) == (None, 0, 0)
     assert signal.getsignal(number) is before
     Recorder.act.clear()
-    assert command("worker", "--drain") == "nothing is due any more; 1 batches were run\n"
+    assert command("worker", "--drain") == "nothing is due any more; 1 batch was run\n"
     assert seen("recorder") == ["a", "b", "c"]
 
 
@@ -185,7 +185,7 @@ def test_drain_delivers_what_is_due_and_ends(database, configure, written):
     output, _ = process.communicate(timeout=60)
 
     assert process.returncode == 0, output
-    assert output == "nothing is due any more; 1 batches were run\n"
+    assert output == "nothing is due any more; 1 batch was run\n"
     assert names(written()) == ["due"]
 
 

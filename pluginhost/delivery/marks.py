@@ -1,8 +1,9 @@
 """Marks of people who were forgotten: what they did before is not delivered, wherever it still turns up.
 
 A mark holds no id, only its digest. It concerns what happened up to its moment, and
-in the second after it: a person who comes back later is tracked again. Marks are read for each claim, so they are
-kept in the process, and one small query says whether there are more.
+in the second after it: a person who comes back later is tracked again. Marks are
+read for each claim, so they are kept in the process, and one small query says
+whether there are more.
 """
 
 from __future__ import annotations

@@ -190,6 +190,18 @@ def events(n: int) -> str:
     return f"{n} event" if n == 1 else f"{n} events"
 
 
+def printable(text: str) -> str:
+    """``text`` in one line that commands nothing: names, ids and reasons may be a visitor's, and terminals obey."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def natural(text: str) -> int:
+    """For flags: a number from 0 on. Raises ``ArgumentTypeError``."""
+    if not text.isdecimal():
+        raise ArgumentTypeError(f"{text!r} is no number from 0 on.")
+    return int(text)
+
+
 def told(counts: Mapping[str, int]) -> str:
     """``3 events (mongo 2, piwik 1)``."""
     parts = ", ".join(f"{lane} {n}" for lane, n in counts.items())

@@ -11,6 +11,8 @@ from pluginhost.management.lanes import (
     add_json,
     database,
     events,
+    natural,
+    printable,
     selection,
     shown,
     told,
@@ -30,7 +32,9 @@ HELP = "Lists dead letters, the newest first: events that were given up, each wi
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_filters(parser)
-    parser.add_argument("--limit", type=int, default=100, metavar="N", help="At most so many; 0: all. Default: 100.")
+    parser.add_argument(
+        "--limit", type=natural, default=100, metavar="N", help="At most so many; 0: all. Default: 100."
+    )
     parser.add_argument("--payload", action="store_true", help="Print the events themselves, too.")
     add_json(parser)
     add_database(parser)
@@ -66,8 +70,8 @@ def _as_dict(letter: Letter, payload: bool) -> dict[str, Any]:
 
 def _print(command: BaseCommand, letter: Letter, payload: bool) -> None:
     name = letter.event_name or events(letter.n)
-    command.stdout.write(f"{letter.lane}  {letter.message_id or '-'}  {name}")
-    command.stdout.write(f"  accepted {shown(letter.created)}, attempts {letter.attempts}: {letter.reason}")
+    command.stdout.write(f"{letter.lane}  {printable(letter.message_id) or '-'}  {printable(name)}")
+    command.stdout.write(f"  accepted {shown(letter.created)}, attempts {letter.attempts}: {printable(letter.reason)}")
     if payload:
         text = letter.payload if isinstance(letter.payload, str) else json.dumps(letter.payload, ensure_ascii=False)
-        command.stdout.write(f"  {text}")
+        command.stdout.write(f"  {printable(text)}")

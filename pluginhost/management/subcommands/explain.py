@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import CommandError
 
 from pluginhost.api import host
-from pluginhost.management.lanes import add_database, add_json, ago, database, shown, write_json
+from pluginhost.management.lanes import add_database, add_json, ago, database, printable, shown, write_json
 from pluginhost.operations import explaining, pausing
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ def _print(command: BaseCommand, life: Life, using: str) -> None:
     met = {finding.lane for finding in life.findings}
     for alias in host.registry.runners:
         if answer := life.answers.get(alias):
-            write(f"  {alias}: {answer}")
+            write(f"  {alias}: {printable(answer)}")
         elif alias in life.errors:
-            write(f"  {alias}: could not be asked: {life.errors[alias]}")
+            write(f"  {alias}: could not be asked: {printable(life.errors[alias])}")
         elif alias not in met and life.found:
             write(f"  {alias}: {SILENT}")
     if life.unreadable:
@@ -72,7 +72,7 @@ def _print(command: BaseCommand, life: Life, using: str) -> None:
 
 
 def _in_words(finding: Finding, *, is_paused: bool) -> str:
-    because = f": {finding.reason}" if finding.reason else ""
+    because = f": {printable(finding.reason)}" if finding.reason else ""
     accepted = f"accepted {shown(finding.accepted)}"
     if finding.state == explaining.NOT_TAKEN:
         return f"waits for a worker to take it, {accepted}"

@@ -10,7 +10,16 @@ from django.core.management.base import CommandError
 
 from pluginhost.api import host
 from pluginhost.conf import get_settings
-from pluginhost.management.lanes import add_database, add_json, confirm, database, events, known_lanes, write_json
+from pluginhost.management.lanes import (
+    add_database,
+    add_json,
+    confirm,
+    database,
+    events,
+    known_lanes,
+    printable,
+    write_json,
+)
 from pluginhost.operations import forgetting
 from pluginhost.operations.erasing import NEWER, Found
 from pluginhost.options import listing
@@ -168,10 +177,10 @@ def _print(command: BaseCommand, report: Report) -> None:
         write(f"would ask: {listing(asked)}")
     for alias, outcome, sentence in report.answers:
         how = "" if outcome == "done" else f"{outcome}: "
-        write(f"{alias}: {how}{sentence}")
+        write(f"{alias}: {how}{printable(sentence)}")
     for alias, reason in report.not_asked.items():
         write(f"{alias}: not asked: {reason}")
     if others := sorted(found.others)[:SUGGESTED]:
         write("These events had other ids too. Any that is only this person's, give as well:")
         for kind, id_ in others:
-            write(f"  --{kind}-id={quote(id_)}")
+            write(f"  --{kind}-id={printable(quote(id_))}")

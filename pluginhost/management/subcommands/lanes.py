@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pluginhost.delivery.accounts import OUTCOMES
-from pluginhost.management.lanes import add_database, add_json, ago, database, shown, write_json
+from pluginhost.management.lanes import add_database, add_json, ago, database, printable, shown, write_json
 from pluginhost.operations import pausing
 
 if TYPE_CHECKING:
@@ -46,13 +46,13 @@ def _print(command: BaseCommand, view: LaneView) -> None:
     style, write = command.style, command.stdout.write
     note = "" if view.enabled else ", not enabled: its events wait"
     if view.paused_at:
-        why = f": {view.paused_because}" if view.paused_because else ""
+        why = f": {printable(view.paused_because)}" if view.paused_because else ""
         note += f", paused since {shown(view.paused_at)}{why}"
     write(style.MIGRATE_HEADING(view.lane) + note)
     write("  " + ", ".join(f"{outcome} {getattr(view, outcome)}" for outcome in OUTCOMES))
     if view.waiting:
         write(f"  oldest {ago(view.oldest_waiting)}, next due {ago(view.next_due)}, in hand {view.in_hand}")
     if view.trouble:
-        write(style.WARNING(f"  trouble {ago(view.trouble_at)}: {view.trouble}"))
+        write(style.WARNING(f"  trouble {ago(view.trouble_at)}: {printable(view.trouble)}"))
     if not view.balances:
         write(style.ERROR("  the account does not balance: see pluginhost audit"))

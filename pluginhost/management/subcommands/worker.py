@@ -77,7 +77,7 @@ def _drain(command: BaseCommand, runners: dict[str, Runner], using: str) -> None
         runner.close()
     flush()
     why = "told to end" if told() else "nothing is due any more"
-    command.stdout.write(f"{why}; {batches} batches were run")
+    command.stdout.write(f"{why}; {batches} {'batch was' if batches == 1 else 'batches were'} run")
 
 
 @contextmanager
