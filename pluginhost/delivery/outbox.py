@@ -15,8 +15,9 @@ from django.db import connections, transaction
 
 from pluginhost import counts
 from pluginhost.conf import get_settings
-from pluginhost.db import in_transaction, is_undone
+from pluginhost.db import in_transaction
 from pluginhost.delivery.envelopes import MAX_BYTES, VERSION
+from pluginhost.mysql import is_undone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db import migrations
 
-from pluginhost.db import compare_exactly
+from pluginhost.mysql import compare_exactly
 
 
 def adapt(apps, schema_editor):
