@@ -34,46 +34,52 @@ _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 
 
 class _Walk:
-    """One walk through one value: where it stands, what it is inside of, how much it has seen."""
+    """One walk through one value: what it is inside of, and how much it has seen.
+
+    An error begins with an empty path. Each container that it leaves puts the place
+    within in front, so that no path is made while all is well.
+    """
+
+    __slots__ = ("left", "masked", "open")
 
     def __init__(self, masked: frozenset[str]) -> None:
         self.masked = masked
         self.open: set[int] = set()
         self.left = MAX_BYTES
 
-    def value(self, path: str, value: Any, depth: int) -> Any:
+    def value(self, value: Any, depth: int) -> Any:
         # Each value takes at least a byte of JSON: a shared list of lists cannot explode before its size is seen.
         self.left -= 1
         if self.left < 0:
-            raise InvalidEvent(path, f"the event is larger than {MAX_BYTES} bytes")
+            raise _too_large()
         kind = type(value)
         if kind is str:
-            return self.text(path, value)
+            return self.text(value)
         if value is None or kind is bool:
             return value
         if kind is int:
-            return self.integer(path, value)
+            return _integer(value)
         if kind is float:
-            return finite(path, value)
-        if isinstance(value, Mapping):
-            return self.container(path, value, depth, self.mapping)
+            return finite("", value)
+        if kind is dict or isinstance(value, Mapping):
+            return self.container(value, depth, self.mapping)
         if isinstance(value, (list, tuple, set, frozenset)):
-            return self.container(path, value, depth, self.sequence)
-        return self.converted(path, value, depth)
+            return self.container(value, depth, self.sequence)
+        return self.converted(value, depth)
 
-    def converted(self, path: str, value: Any, depth: int) -> Any:
+    def converted(self, value: Any, depth: int) -> Any:
         if isinstance(value, Enum):
-            return self.value(path, value.value, depth)
+            return self.value(value.value, depth)
         if isinstance(value, (str, Promise)):
-            return self.text(path, exact(path, value))
+            return self.text(exact("", value))
         if isinstance(value, int):
-            return self.integer(path, int(value))
+            return _integer(int(value))
         if isinstance(value, float):
-            return finite(path, float(value))
+            return finite("", float(value))
         if isinstance(value, Decimal):
-            return self.decimal(path, value)
+            return _decimal(value)
         if isinstance(value, dt.datetime):
-            return moment(path, value).isoformat().replace("+00:00", "Z")
+            return moment("", value).isoformat().replace("+00:00", "Z")
         if isinstance(value, (dt.date, dt.time)):
             return value.isoformat()
         if isinstance(value, dt.timedelta):
@@ -81,63 +87,77 @@ class _Walk:
         if isinstance(value, UUID):
             return str(value)
         if isinstance(value, Model):
-            raise InvalidEvent(path, "a model instance; pass its pk, or the instance as subject")
-        raise InvalidEvent(path, f"JSON can't hold a {type(value).__name__}")
+            raise InvalidEvent("", "a model instance; pass its pk, or the instance as subject")
+        raise InvalidEvent("", f"JSON can't hold a {type(value).__name__}")
 
-    def container(self, path: str, value: Any, depth: int, read: Any) -> Any:
+    def container(self, value: Any, depth: int, read: Any) -> Any:
         if id(value) in self.open:
-            raise InvalidEvent(path, "the value contains itself")
+            raise InvalidEvent("", "the value contains itself")
         if depth > MAX_DEPTH:
-            raise InvalidEvent(path, f"deeper than {MAX_DEPTH} levels")
+            raise InvalidEvent("", f"deeper than {MAX_DEPTH} levels")
         self.open.add(id(value))
         try:
-            return read(path, value, depth)
+            return read(value, depth + 1)
         except InvalidEvent:
             raise
         except Exception as error:  # of a class of the caller's
-            raise _raised(path, error) from error
+            raise _raised("", error) from error
         finally:
             self.open.discard(id(value))
 
-    def mapping(self, path: str, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+    def mapping(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
         result = {}
         for key, item in value.items():
             if not isinstance(key, str):
-                raise InvalidEvent(path, f"the key {shown(key):.80} is not a string")
-            name = exact(path, key)
-            inner = _inner(path, name)
-            self.text(inner, name)
-            if self.masked and is_secret(name[:MAX_NAME], self.masked):
-                result[name] = MASK
-            else:
-                result[name] = self.value(inner, item, depth + 1)
+                raise InvalidEvent("", f"the key {shown(key):.80} is not a string")
+            name = key if type(key) is str else exact("", key)
+            try:
+                self.left -= len(name)
+                if self.left < 0:
+                    raise _too_large()
+                known = name if len(name) <= MAX_NAME else plain("", name)[:MAX_NAME]
+                result[name] = MASK if is_masked(known, self.masked) else self.value(item, depth)
+            except InvalidEvent as error:
+                raise error.within(_step(name)) from error.__cause__
         return result
 
-    def sequence(self, path: str, value: Any, depth: int) -> list[Any]:
-        return [self.value(f"{path}[{index}]", item, depth + 1) for index, item in enumerate(value)]
+    def sequence(self, value: Any, depth: int) -> list[Any]:
+        result = []
+        for item in value:
+            try:
+                result.append(self.value(item, depth))
+            except InvalidEvent as error:
+                raise error.within(f"[{len(result)}]") from error.__cause__
+        return result
 
-    def text(self, path: str, value: str) -> str:
-        if len(value) > self.left:
-            raise InvalidEvent(path, f"the event is larger than {MAX_BYTES} bytes")
+    def text(self, value: str) -> str:
         self.left -= len(value)
-        return plain(path, value)
-
-    def integer(self, path: str, value: int) -> int:
-        if not _INT_MIN <= value <= _INT_MAX:
-            raise InvalidEvent(path, "an integer of more than 64 bits")
-        return value
-
-    def decimal(self, path: str, value: Decimal) -> int | float:
-        if not value.is_finite():
-            raise InvalidEvent(path, f"{value} is not a number of JSON")
-        if value.as_tuple().exponent == 0:
-            return self.integer(path, int(value))
-        return finite(path, float(value))
+        if self.left < 0:
+            raise _too_large()
+        return plain("", value)
 
 
-def _inner(path: str, key: str) -> str:
-    """The path of a key, short and printable: it ends up in logs."""
-    return f"{path}.{key}" if len(key) <= 80 and key.isprintable() else f"{path}.{key!r:.80}"
+def _too_large() -> InvalidEvent:
+    return InvalidEvent("", f"the event is larger than {MAX_BYTES} bytes")
+
+
+def _integer(value: int) -> int:
+    if not _INT_MIN <= value <= _INT_MAX:
+        raise InvalidEvent("", "an integer of more than 64 bits")
+    return value
+
+
+def _decimal(value: Decimal) -> int | float:
+    if not value.is_finite():
+        raise InvalidEvent("", f"{value} is not a number of JSON")
+    if value.as_tuple().exponent == 0:
+        return _integer(int(value))
+    return finite("", float(value))
+
+
+def _step(key: str) -> str:
+    """What a key adds to a path, short and printable: it ends up in logs."""
+    return f".{key}" if len(key) <= 80 and key.isprintable() else f".{key!r:.80}"
 
 
 def exact(path: str, value: Any) -> str:
@@ -194,13 +214,14 @@ def _snake(name: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def is_secret(name: str, masked: frozenset[str]) -> bool:
-    """Whether a property of this name is masked.
+def is_masked(name: str, masked: frozenset[str]) -> bool:
+    """Whether a property of this name is masked. Raises ``InvalidEvent`` for a name that not every receiver can store.
 
     Names are taken apart into words (``card_number``, ``cardNumber``), so that
     ``discard`` and ``cardigan`` are safe; a masked name of several words, such as
     ``api_key``, stands for these beside each other.
     """
+    plain("", name)
     if name.lower() in {word.lower() for word in masked}:
         return True
     words = _snake(name)
@@ -211,10 +232,17 @@ def properties(path: str, value: Any, masked: frozenset[str]) -> dict[str, Any]:
     """Copy, convert and mask the properties or traits of an event."""
     if value is None:
         return {}
-    if not isinstance(value, Mapping):
+    if not isinstance(value, (dict, Mapping)):  # a dict is seen at once, an abstract class asks around
         raise InvalidEvent(path, f"is of type {type(value).__name__}; it must be a dict")
-    copied: dict[str, Any] = _Walk(masked).value(path, value, 1)
+    copied: dict[str, Any] = _walked(path, value, masked)
     return copied
+
+
+def _walked(path: str, value: Any, masked: frozenset[str]) -> Any:
+    try:
+        return _Walk(masked).value(value, 1)
+    except InvalidEvent as error:
+        raise error.within(path) from error.__cause__
 
 
 def event_name(path: str, value: Any) -> str:
@@ -249,7 +277,7 @@ def number(path: str, value: Any) -> int | float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
         raise InvalidEvent(path, f"is of type {type(value).__name__}; it must be a number")
-    result: int | float = _Walk(frozenset()).value(path, value, 1)
+    result: int | float = _walked(path, value, frozenset())
     return result
 
 

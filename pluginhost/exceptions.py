@@ -42,6 +42,10 @@ class InvalidEvent(ValueError):
         self.path = path
         self.problem = problem
 
+    def within(self, path: str) -> InvalidEvent:
+        """The same, of a value that lies within what ``path`` names."""
+        return InvalidEvent(f"{path}{self.path}", self.problem)
+
 
 class AsyncContextError(RuntimeError):
     """A synchronous call that would have to touch the database was made in an event loop."""
