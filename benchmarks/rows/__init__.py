@@ -7,7 +7,7 @@ from importlib import import_module
 from benchmarks.measuring import MEASUREMENTS, Measurement
 
 #: In the order of the table.
-MODULES = ("caller", "postgres", "pages", "flow", "storages", "backlog", "providers", "losses", "small")
+MODULES = ("caller", "postgres", "pages", "flow", "storages", "backlog", "providers", "celery", "losses", "small")
 
 
 def load() -> list[Measurement]:

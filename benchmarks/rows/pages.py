@@ -37,7 +37,7 @@ def pages(run: Run) -> Iterator[Figures]:
         "ours": Contestant(page, "host", run.places.database("sqlite"), seconds, {}),
         "segment": Contestant(page, "segment", run.places.database("sqlite"), seconds, {"BENCHMARKS_RECEIVER": url}),
         "celery": Contestant(
-            page, "celery", run.places.database("sqlite"), seconds, {"BENCHMARKS_BROKER": run.places.broker}
+            page, "celery", run.places.database("sqlite"), seconds, {"BENCHMARKS_BROKER": run.places.valkey}
         ),
         "plain": Contestant(page, "plain", run.places.database("sqlite"), seconds, {}),
     }
