@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from decimal import Decimal
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,7 +13,7 @@ from django.db import DatabaseError, Error, connections, models
 from pluginhost import mysql
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -22,15 +22,29 @@ logger = logging.getLogger("pluginhost.db")
 
 def in_transaction(using: str) -> bool:
     """Whether a statement on this database would become part of a transaction. Opens no connection."""
-    connection = connections[using]
+    return is_open(connections[using])
+
+
+def is_open(connection: BaseDatabaseWrapper) -> bool:
+    """The same of a connection."""
     if connection.connection is None:
         return not connection.settings_dict["AUTOCOMMIT"]
     return connection.in_atomic_block or not connection.autocommit
 
 
-@contextmanager
-def harmless() -> Iterator[None]:
-    """Run what is not the site's own, so that a statement of it that fails dooms no transaction of the site's.
+#: The databases that this process has been connected to, and on which one statement can harm a whole transaction.
+_delicate: frozenset[str] = frozenset()
+
+
+def note_connection(*, connection: BaseDatabaseWrapper, **_: object) -> None:
+    """Receiver of ``connection_created``."""
+    global _delicate
+    if connection.vendor in ("postgresql", "mysql"):
+        _delicate |= {connection.alias}
+
+
+class harmless:  # noqa: N801 - a context manager, as those of contextlib
+    """Runs what is not the site's own, so that a statement of it that fails dooms no transaction of the site's.
 
     PostgreSQL refuses all that follows a failed statement, even if its error was
     caught, and turns the COMMIT into a ROLLBACK. So in an open transaction the first
@@ -40,21 +54,29 @@ def harmless() -> Iterator[None]:
     MySQL and MariaDB undo the whole transaction if a statement is the victim of a
     deadlock. What comes next must not be committed as if nothing had happened.
     """
-    open_ones = [each for each in connections.all(initialized_only=True) if in_transaction(each.alias)]
-    guards = [_Guard(connection) for connection in open_ones if connection.vendor == "postgresql"]
-    others = [connection for connection in open_ones if connection.vendor == "mysql"]
-    if not guards and not others:
-        yield
-        return
-    try:
-        with ExitStack() as stack:
-            for guard in guards:
-                stack.enter_context(guard.connection.execute_wrapper(guard))
-            for connection in others:
-                stack.enter_context(connection.execute_wrapper(mysql.see_victims))
-            yield
-    finally:
-        for guard in guards:
+
+    __slots__ = ("_guards", "_stack")
+
+    def __enter__(self) -> None:
+        self._guards: list[_Guard] = []
+        self._stack: ExitStack | None = None
+        for alias in _delicate:
+            if is_open(connections[alias]):
+                self._watch(connections[alias])
+
+    def _watch(self, connection: BaseDatabaseWrapper) -> None:
+        self._stack = self._stack or ExitStack()
+        if connection.vendor == "mysql":
+            self._stack.enter_context(connection.execute_wrapper(mysql.see_victims))
+        else:
+            guard = _Guard(connection)
+            self._guards.append(guard)
+            self._stack.enter_context(connection.execute_wrapper(guard))
+
+    def __exit__(self, *error: object) -> None:
+        if self._stack is not None:
+            self._stack.close()
+        for guard in self._guards:
             guard.end()
 
 
@@ -66,7 +88,7 @@ class _Guard:
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.connection = connection
-        self._name = connection.ops.quote_name(f"pluginhost_{token_hex(4)}")
+        self._name = ""
         self._begun = self._failed = False
         self._needed_rollback = connection.needs_rollback
         self._outer = next((each for each in reversed(connection.execute_wrappers) if isinstance(each, _Guard)), None)
@@ -77,6 +99,7 @@ class _Guard:
             return execute(sql, params, many, context)
         if not self._begun:
             self._begun = True
+            self._name = self.connection.ops.quote_name(f"pluginhost_{token_hex(4)}")
             self._run("SAVEPOINT")
         try:
             return execute(sql, params, many, context)
@@ -220,6 +243,14 @@ def _is_written(field: models.Field[Any, Any]) -> bool:
     return not (field.primary_key or by_database)
 
 
+def _given(row: Mapping[str, Any], field: models.Field[Any, Any]) -> Any:
+    """What a row gives a field, by either of its names, or else the field's default."""
+    for name in (field.name, field.attname):
+        if name in row:
+            return row[name]
+    return field.get_default()
+
+
 def _upsert(
     connection: BaseDatabaseWrapper,
     model: type[models.Model],
@@ -231,11 +262,7 @@ def _upsert(
     quote = connection.ops.quote_name
     table = quote(model._meta.db_table)
     columns = {field.name: quote(str(field.column)) for field in fields}
-    values = [
-        field.get_db_prep_save(row.get(field.attname, row.get(field.name, field.get_default())), connection)
-        for row in rows
-        for field in fields
-    ]
+    values = [field.get_db_prep_save(_given(row, field), connection) for row in rows for field in fields]
     one = f"({', '.join(['%s'] * len(fields))})"
     sql = f"INSERT INTO {table} ({', '.join(columns.values())}) VALUES {', '.join([one] * len(rows))} "  # noqa: S608
     if connection.vendor == "mysql":

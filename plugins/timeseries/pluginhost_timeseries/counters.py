@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
@@ -25,6 +26,7 @@ def counter_fields(model: type[models.Model]) -> dict[str, Counter]:
     }
 
 
+@lru_cache(maxsize=1000)
 def limit(field: Counter) -> Amount:
     """The largest number that the column holds on PostgreSQL; other databases, which hold more, get no more."""
     if isinstance(field, models.IntegerField):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from django.db import models
 
     from pluginhost import Event, Subject
-    from pluginhost_timeseries.counters import Amount
+    from pluginhost_timeseries.counters import Amount, Counter
 
 
 class Share(NamedTuple):
@@ -58,7 +58,9 @@ class Planner:
         self.zone = zone
         self.generic = generic
         self.content_type_id = content_type_id
-        self._declared: dict[tuple[type[models.Model], str], list[tuple[type[TrackableData], str]]] = {}
+        self._total: Counter = EventCount._meta.get_field("total")
+        self._planned: dict[tuple[Any, ...], list[Share]] = {}
+        self._declared: dict[tuple[type[models.Model], str], list[tuple[type[TrackableData], Counter]]] = {}
 
     def plan(self, events: Iterable[Event]) -> Plan:
         """The plan of these events. One that appears twice is planned once."""
@@ -71,8 +73,18 @@ class Planner:
         return plan
 
     def shares(self, event: Event) -> list[Share]:
-        """What this event adds. Raises ``PermanentError``, and ``SkipEvent`` if nothing counts it."""
+        """What this event adds. Raises ``PermanentError``, and ``SkipEvent`` if nothing counts it.
+
+        Events that add the same to the same rows have one list in common.
+        """
         day = self._day(event)
+        known = (event.subject, event.name, event.value, day)
+        shares = self._planned.get(known)
+        if shares is None:
+            shares = self._planned[known] = self._plan(event, day)
+        return shares
+
+    def _plan(self, event: Event, day: dt.date) -> list[Share]:
         parent = _parent_model(event.subject) if event.subject else None
         key = _parent_key(parent, event.subject.pk) if parent and event.subject else ""
         if parent and (declared := self._counters(parent, event.name)):
@@ -81,10 +93,10 @@ class Planner:
                 "parent_object_id": key,
                 "collected_during": day,
             }
-            return [_declared_share(model, name, of, event.value) for model, name in declared]
+            return [_declared_share(model, field, of, event.value) for model, field in declared]
         if not self.generic:
             raise SkipEvent(f"no data model counts {event.name!r}")
-        total = amount(counter_fields(EventCount)["total"], event.value or 0)
+        total = amount(self._total, event.value or 0)
         label = parent._meta.label if parent else ""
         return [Share(EventCount, (day, event.name, label, key), {"count": 1, "total": total})]
 
@@ -94,17 +106,18 @@ class Planner:
         except OverflowError:
             raise PermanentError(f"{event.timestamp} is no day of the calendar in {self.zone}") from None
 
-    def _counters(self, parent: type[models.Model], name: str) -> list[tuple[type[TrackableData], str]]:
+    def _counters(self, parent: type[models.Model], name: str) -> list[tuple[type[TrackableData], Counter]]:
         """The data models and fields that count events of this name about this parent."""
         if (parent, name) not in self._declared:
-            fields = ((model, model.events.get(name, name)) for model in site.data_models(parent))
-            self._declared[parent, name] = [(model, each) for model, each in fields if each in counter_fields(model)]
+            counters = ((model, counter_fields(model)) for model in site.data_models(parent))
+            found = [(model, fields.get(model.events.get(name, name))) for model, fields in counters]
+            self._declared[parent, name] = [(model, field) for model, field in found if field is not None]
         return self._declared[parent, name]
 
 
-def _declared_share(model: type[TrackableData], name: str, of: dict[str, Any], value: float | None) -> Share:
-    added = amount(counter_fields(model)[name], 1 if value is None else value)
-    return Share(model, tuple(of[each] for each in model.counted_by), {name: added})
+def _declared_share(model: type[TrackableData], field: Counter, of: dict[str, Any], value: float | None) -> Share:
+    added = amount(field, 1 if value is None else value)
+    return Share(model, tuple(of[each] for each in model.counted_by), {field.name: added})
 
 
 def _parent_model(subject: Subject) -> type[models.Model]:
