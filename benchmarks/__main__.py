@@ -77,7 +77,7 @@ def _measure(measurements: list[Measurement], wanted: frozenset[str], *, short: 
     print(report.heading(before))
     print(report.table(results))
     if path is not None:
-        report.write(path, results, before, short=short)
+        report.write(path, results, before, places.versions, short=short)
     return int(failed)
 
 

@@ -59,7 +59,9 @@ class Result:
 
     @classmethod
     def of(cls, row: Row, ours: Sequence[float], peer: Sequence[float], note: str = "") -> Result:
-        ratios = [mine / theirs if theirs else float("inf") for mine, theirs in zip(ours, peer, strict=True)]
+        if not all(peer):  # nothing of the peer's arrived: there is no such number
+            return cls(row, Spread.of(ours), Spread.of(peer), note=note)
+        ratios = [mine / theirs for mine, theirs in zip(ours, peer, strict=True)]
         return cls(row, Spread.of(ours), Spread.of(peer), Spread.of(ratios), note=note)
 
     @property

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
     from benchmarks.figures import Result
 
+PACKAGES = ("pluginhost", "Django", "segment-analytics-python", "celery", "gunicorn", "psycopg", "pymongo", "requests")
 HEADINGS = ("row", "unit", "pluginhost", "peer", "", "ratio", "wanted", "")
 
 
 def machine() -> dict[str, Any]:
     """What it was measured on, and how busy that is."""
-    packages = ("Django", "segment-analytics-python", "celery", "gunicorn", "psycopg", "pymongo")
     return {
         "when": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "load": [round(load, 2) for load in os.getloadavg()],
-        "packages": {package: version(package) for package in packages},
+        "packages": {package: version(package) for package in PACKAGES},
     }
 
 
@@ -57,7 +57,7 @@ def table(results: Sequence[Result]) -> str:
 
 def _cells(result: Result) -> tuple[str, ...]:
     row = result.row
-    if result.ratio is None:
+    if result.skipped:
         return (row.name, row.unit, "", "", row.peer, "skipped", row.wanted, "")
     figures = (_spread(result.ours), _spread(result.peer), row.peer, _spread(result.ratio))
     return (row.name, row.unit, *figures, row.wanted, result.verdict)
@@ -77,13 +77,16 @@ def _aligned(rows: Iterable[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def write(path: Path, results: Iterable[Result], before: dict[str, Any], *, short: bool) -> None:
-    """Write everything as JSON."""
+def write(
+    path: Path, results: Iterable[Result], before: dict[str, Any], servers: dict[str, str], *, short: bool
+) -> None:
+    """Write everything as JSON. Nothing in it tells where, or on whose machine, it was measured."""
     found = {
         "machine": before,
+        "servers": servers,
         "load_after": [round(load, 2) for load in os.getloadavg()],
         "short": short,
         "rows": [result.as_json() for result in results],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found, indent=2) + "\n")
+    path.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")

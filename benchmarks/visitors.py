@@ -20,6 +20,7 @@ _REQUEST = (
 class Visit(NamedTuple):
     """What the visitors saw."""
 
+    pages: int
     rate: float
     """Pages a second."""
     median: float
@@ -78,7 +79,7 @@ class Visitors:
                         sent[each] = now
         times.sort()
         slowest = times[int(len(times) * 0.99)]
-        return Visit(len(times) / (now - begun), times[len(times) // 2] * 1e3, slowest * 1e3)
+        return Visit(len(times), len(times) / (now - begun), times[len(times) // 2] * 1e3, slowest * 1e3)
 
     def close(self) -> None:
         for each in self._sockets:
@@ -98,11 +99,6 @@ def _answer(connection: socket.socket) -> bytes:
     if not received.startswith(b"HTTP/1.1 200 "):
         raise RuntimeError(f"no page: {received[:200]!r}")
     return received
-
-
-def _is_whole(received: bytes) -> bool:
-    end = received.find(b"\r\n\r\n")
-    return end >= 0 and len(received) >= end + 4 + int(_header(received, b"content-length"))
 
 
 def _header(answer: bytes, name: bytes) -> bytes:

@@ -7,7 +7,19 @@ from importlib import import_module
 from benchmarks.measuring import MEASUREMENTS, Measurement
 
 #: In the order of the table.
-MODULES = ("caller", "postgres", "pages", "flow", "storages", "backlog", "providers", "celery", "losses", "small")
+MODULES = (
+    "caller",
+    "postgres",
+    "connections",
+    "pages",
+    "flow",
+    "storages",
+    "backlog",
+    "providers",
+    "celery",
+    "losses",
+    "small",
+)
 
 
 def load() -> list[Measurement]:

@@ -10,7 +10,7 @@ from benchmarks.boot import boot, four
 from benchmarks.contest import Contestant, play
 from benchmarks.figures import Row
 from benchmarks.measuring import Figures, Run, measures
-from benchmarks.receiver import SEGMENT
+from benchmarks.receiver import SEGMENT, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,7 +58,8 @@ def with_host(database: dict[str, Any], calls: int) -> Iterator[dict[str, float]
 
     while True:
         yield _turn(track, batch, calls)
-        assert Envelope.objects.count() == 2 * calls + 2 * (calls // IN_A_BATCH)
+        events = sum(Envelope.objects.values_list("n", flat=True))
+        assert events == _events(calls), f"{events} of {_events(calls)} events are in the outbox"
         Envelope.objects.all().delete()
 
 
@@ -76,8 +77,16 @@ def with_segment(database: dict[str, Any], calls: int, url: str) -> Iterator[dic
             client.track(sample.USER_ID, sample.NAME, sample.PROPERTIES, sample.CONTEXT)
 
     while True:
+        before = count(url)
         yield _turn(track, batch, calls, client.flush)
+        events = count(url) - before
+        assert events == _events(calls), f"{events} of {_events(calls)} events came"
     client.join()
+
+
+def _events(calls: int) -> int:
+    """How many events a turn has."""
+    return 2 * calls + 2 * (calls // IN_A_BATCH) * IN_A_BATCH
 
 
 def _turn(

@@ -62,7 +62,9 @@ def with_host(database: dict[str, Any], events: int) -> Iterator[float]:
             begun = perf_counter()
             for _ in range(events):
                 host.track(None, sample.NAME, sample.PROPERTIES, user_id=sample.USER_ID)
-            yield events / (arrived(url, expected) - begun)
+            ended = arrived(url, expected)
+            assert count(url) == expected, "some came twice"
+            yield events / (ended - begun)
 
 
 def with_segment(events: int) -> Iterator[float]:

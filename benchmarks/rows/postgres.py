@@ -25,9 +25,10 @@ BATCH = Row(
 ROWS = Row(
     "postgres-batch-rows", f"{WHAT} 20 events in host.batch", "INSERT of 20 rows", "µs a transaction", must=False
 )
+PLAIN = Row("postgres-plain", f"{WHAT} one host.track", "no event", "µs a transaction", must=False)
 
 
-@measures(ONE, BATCH, ROWS)
+@measures(ONE, BATCH, ROWS, PLAIN)
 def postgres(run: Run) -> Iterator[Figures]:
     calls = run.size(300, 100)
     contestants = {
@@ -37,6 +38,7 @@ def postgres(run: Run) -> Iterator[Figures]:
             ("one", with_cursor, (1, 1)),
             ("batch", with_cursor, (1, IN_A_BATCH)),
             ("rows", with_cursor, (IN_A_BATCH, 1)),
+            ("plain", without, ()),
         )
     }
     results = play(contestants, rounds=run.size(15, 5))
@@ -44,6 +46,7 @@ def postgres(run: Run) -> Iterator[Figures]:
     yield Figures(ONE.name, one, results["one"])
     yield Figures(BATCH.name, batch, results["batch"])
     yield Figures(ROWS.name, batch, results["rows"])
+    yield Figures(PLAIN.name, one, results["plain"])
 
 
 def with_host(database: dict[str, Any], calls: int) -> Iterator[dict[str, float]]:
@@ -59,7 +62,7 @@ def with_host(database: dict[str, Any], calls: int) -> Iterator[dict[str, float]
                 host.track(request, sample.NAME, sample.PROPERTIES)
 
     while True:
-        yield {"one": _turn(track, calls), "batch": _turn(batch, calls)}
+        yield {"one": _turn(track, calls, 1), "batch": _turn(batch, calls, IN_A_BATCH)}
 
 
 def with_cursor(database: dict[str, Any], calls: int, rows: int, events: int) -> Iterator[float]:
@@ -86,11 +89,17 @@ def with_cursor(database: dict[str, Any], calls: int, rows: int, events: int) ->
             cursor.execute(sql, values)
 
     while True:
-        yield _turn(insert, calls)
+        yield _turn(insert, calls, rows * events)
 
 
-def _turn(act: Callable[[Any], None], calls: int) -> float:
-    """Microseconds a transaction, from BEGIN to the answer to COMMIT."""
+def without(database: dict[str, Any], calls: int) -> Iterator[float]:
+    boot({"default": database}, four())
+    while True:
+        yield _turn(lambda _: None, calls, 0)
+
+
+def _turn(act: Callable[[Any], None], calls: int, events: int) -> float:
+    """Microseconds a transaction, from BEGIN to the answer to COMMIT. Each leaves so many events in the outbox."""
     from django.db import connection, transaction
 
     requests = sample.requests(calls)
@@ -102,4 +111,8 @@ def _turn(act: Callable[[Any], None], calls: int) -> float:
             with connection.cursor() as cursor:
                 cursor.execute("INSERT INTO shop_order (number) VALUES (%s)", ("A-20931",))
             act(request)
-    return (perf_counter() - begun) / calls * 1e6
+    seconds = perf_counter() - begun
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*), (SELECT coalesce(sum(n), 0) FROM pluginhost_envelope) FROM shop_order")
+        assert cursor.fetchone() == (calls, calls * events), "not all of it was stored"
+    return seconds / calls * 1e6
