@@ -44,9 +44,12 @@ def requests(count: int, *, user: bool = True) -> list[HttpRequest]:
 
     Their visitors have 60 addresses and 12 browsers among them, and look at 40 orders.
     """
+    from django.conf import settings
     from django.contrib.auth.models import User
-    from django.urls import resolve
+    from django.urls import resolve, set_script_prefix, set_urlconf
 
+    set_script_prefix("/")  # as Django's handler does for each request
+    set_urlconf(settings.ROOT_URLCONF)
     person = User(pk=int(USER_ID), username="ada")
     made = []
     for index in range(count):

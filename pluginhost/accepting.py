@@ -13,6 +13,7 @@ from pluginhost.buffer import Pending
 from pluginhost.dispatch import inside_hook
 from pluginhost.drafting import Who, client_draft, draft, switches
 from pluginhost.exceptions import AsyncContextError, InvalidEvent
+from pluginhost.registry import Receivers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("pluginhost")
 
-#: Answers of filters whose lanes are remembered. There are as many as combinations of purposes.
+#: Answers of filters whose receivers are remembered. There are as many as combinations of purposes.
 MAX_REMEMBERED = 1024
 
 
@@ -46,8 +47,7 @@ def draft_event(
     who = Who(source)
     switched = switches(details.get("plugins"), registry)
     answer = filtering.verdict(registry.filters, who.request, who.user)
-    lanes = _lanes(registry, type_, answer, switched)
-    receivers = [registry.runners[lane].plugin for lane in lanes]
+    receivers = _receivers(registry, type_, answer, switched)
     event, encoded, request = draft(
         who,
         type_,
@@ -59,10 +59,10 @@ def draft_event(
         details=details,
         receivers=receivers,
     )
-    if not lanes:
+    if not receivers.lanes:
         counts.count("filtered")
         return None
-    return Pending(lanes, event, encoded, request)
+    return Pending(receivers.lanes, event, encoded, request)
 
 
 def anonymous_id(source: Any, registry: Registry, settings: Settings) -> str | None:
@@ -71,21 +71,22 @@ def anonymous_id(source: Any, registry: Registry, settings: Settings) -> str | N
     if not isinstance(request, HttpRequest):
         return None
     answer = filtering.verdict(registry.filters, request, None)
-    receivers = [registry.runners[lane].plugin for lane in _lanes(registry, "track", answer, {})]
-    if not receivers:
+    receivers = _receivers(registry, "track", answer, {})
+    if not receivers.lanes:
         return None
-    return identity.anonymous_id(request, settings) or identity.first(identity.provider_ids(request, receivers))
+    found = identity.provider_ids(request, receivers.readers)
+    return identity.anonymous_id(request, settings) or identity.first(found)
 
 
-def _lanes(registry: Registry, type_: EventType, answer: Verdict, switched: Switches) -> tuple[str, ...]:
-    """The aliases that an event goes to, in the order of the setting."""
+def _receivers(registry: Registry, type_: EventType, answer: Verdict, switched: Switches) -> Receivers:
+    """The plugins that an event goes to, in the order of the setting."""
     key = type_, answer.allowed
-    if switched or (lanes := registry.lanes.get(key)) is None:
+    if switched or (found := registry.receivers.get(key)) is None:
         plugins = (runner.plugin for runner in registry.runners.values())
-        lanes = tuple(plugin.alias for plugin in plugins if _may_have(plugin, type_, answer, switched))
-        if not switched and len(registry.lanes) < MAX_REMEMBERED:
-            registry.lanes[key] = lanes
-    return lanes
+        found = Receivers.of(plugin for plugin in plugins if _may_have(plugin, type_, answer, switched))
+        if not switched and len(registry.receivers) < MAX_REMEMBERED:
+            registry.receivers[key] = found
+    return found
 
 
 def _may_have(plugin: Plugin, type_: EventType, answer: Verdict, switched: Switches) -> bool:

@@ -196,7 +196,7 @@ class Host:
         details: Details,
         previous_id: Any = None,
     ) -> str | None:
-        if unknown := details.keys() - Details.__optional_keys__:
+        if details and (unknown := details.keys() - Details.__optional_keys__):
             raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
         settings = conf.get_settings()
         if not settings.ENABLED:

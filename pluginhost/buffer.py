@@ -73,10 +73,10 @@ class Pending(NamedTuple):
         """Who it was, if that was open at the call. Whom a log-out has ended is nobody's to be."""
         if self.request is None or memo.of(self.request).signed_out is not None:
             return None
-        asked_about_users = any("user" in i.argnames for i in get_registry().filters)
+        believe_session = not get_registry().filters_ask_about_users
         try:
             with harmless():
-                return identity.resolve(self.request, get_settings(), believe_session=not asked_about_users)
+                return identity.resolve(self.request, get_settings(), believe_session=believe_session)
         except Exception:  # the site's session store, say; the event goes without its user
             logger.exception("event %s: the user could not be found out", self.event.message_id)
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -46,6 +47,7 @@ def _host(request: HttpRequest) -> str | None:
         return None
 
 
+@lru_cache(maxsize=256)
 def _url(address: str, query: str) -> str | None:
     """Encoded as it came: Django has decoded the path, and ``?`` and ``#`` in it are no separators."""
     address = quote(address, safe=_SAFE, errors="replace")

@@ -39,7 +39,8 @@ _delicate: frozenset[str] = frozenset()
 def note_connection(*, connection: BaseDatabaseWrapper, **_: object) -> None:
     """Receiver of ``connection_created``."""
     global _delicate
-    if connection.vendor in ("postgresql", "mysql"):
+    # Django names a connection to a server, to no database of it, by an alias that it can't be found by.
+    if connection.vendor in ("postgresql", "mysql") and connection.alias in connections.settings:
         _delicate |= {connection.alias}
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -48,14 +47,19 @@ class Implementation(NamedTuple):
         return self.function(*[arguments[name] for name in self.argnames])
 
 
-@contextmanager
-def inside(alias: str) -> Iterator[None]:
+class inside:  # noqa: N801 - a context manager, as those of contextlib
     """What runs here is a hook of this alias, and may not track."""
-    token = _hook.set(alias)
-    try:
-        yield
-    finally:
-        _hook.reset(token)
+
+    __slots__ = ("_alias", "_token")
+
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
+
+    def __enter__(self) -> None:
+        self._token = _hook.set(self._alias)
+
+    def __exit__(self, *error: object) -> None:
+        _hook.reset(self._token)
 
 
 def inside_hook() -> str | None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
-import msgspec
 from django.db import connections
 from django.http import HttpRequest
 
@@ -16,14 +15,13 @@ from pluginhost.options import did_you_mean, listing
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from django.db.models import Model
 
     from pluginhost.conf import Settings
     from pluginhost.events import EventType
-    from pluginhost.plugin import Plugin
-    from pluginhost.registry import Registry
+    from pluginhost.registry import Receivers, Registry
 
 Switches = dict[str, bool | dict[str, Any]]
 
@@ -112,13 +110,12 @@ def draft(
     *,
     previous_id: Any,
     details: Details,
-    receivers: Sequence[Plugin],
+    receivers: Receivers,
 ) -> tuple[Event, bytes, HttpRequest | None]:
     """The event, its bytes, and the request that is to be asked who it is when the envelope is sealed.
 
-    ``receivers`` are the plugins that are to have the event: if there are any, it may
-    give the visitor an anonymous id, and the cookies of their providers are read.
-    Raises ``InvalidEvent``.
+    If there are receivers, it may give the visitor an anonymous id, and the cookies of
+    their providers are read. Raises ``InvalidEvent``.
     """
     request = who.request
     name = _name(type_, name, request, settings)
@@ -126,31 +123,58 @@ def draft(
     user = who.user if request is None else identity.known_user(request)
     user_id = door.identifier("user_id", details.get("user_id")) or identity.user_id_of(user)
     anonymous_id = door.identifier("anonymous_id", details.get("anonymous_id"))
-    if anonymous_id is None and request is not None:
-        anonymous_id = identity.anonymous_id(request, settings)
+    previous_id = _previous_id(type_, previous_id)
+    timestamp = door.moment("timestamp", details.get("timestamp"))
+    given = door.properties("traits" if type_ == "identify" else "properties", properties, settings.MASKED_NAMES)
+    message_id = _message_id(name, details.get("key"))
+    subject = door.subject("subject", details.get("subject"))
+    value = door.number("value", details.get("value"))
     _check_database(details.get("using"))
+    # After all that may be refused: it reads cookies.
+    browser = _browser(request, anonymous_id, settings, receivers)
     event = Event(
         type=type_,
         name=name,
-        message_id=_message_id(name, details.get("key")),
-        timestamp=door.moment("timestamp", details.get("timestamp")),
-        properties=door.properties(
-            "traits" if type_ == "identify" else "properties", properties, settings.MASKED_NAMES
-        ),
+        message_id=message_id,
+        timestamp=timestamp,
+        properties=given,
         user_id=user_id,
-        anonymous_id=anonymous_id,
-        previous_id=_previous_id(type_, previous_id),
-        subject=door.subject("subject", details.get("subject")),
-        value=door.number("value", details.get("value")),
+        anonymous_id=browser.anonymous_id,
+        previous_id=previous_id,
+        subject=subject,
+        value=value,
         context=Context() if request is None else _context(request, settings),
         plugins=switched,
+        visitor_ids=browser.visitor_ids,
     )
     encoded = _encoded(event)
-    if request is not None and receivers:  # last: a refused event gives no cookie
-        known_to_browser = _with_ids_of_browser(event, request, settings, receivers)
-        if known_to_browser is not event:
-            event, encoded = known_to_browser, encode(known_to_browser)
+    if request is not None and browser.new_id is not None:  # one that is refused for its size gives no cookie
+        memo.of(request).new_id = browser.new_id
     return event, encoded, request if user_id is None else None
+
+
+class _Browser(NamedTuple):
+    """What is known of the browser that an event comes from."""
+
+    anonymous_id: str | None
+    visitor_ids: dict[str, str]
+    new_id: str | None = None
+    """The anonymous id, if the event gives it to the browser."""
+
+
+def _browser(request: HttpRequest | None, given: str | None, settings: Settings, receivers: Receivers) -> _Browser:
+    """The ids that the caller and the cookies give: the host's own cookie first, which is made now if it may be."""
+    if request is None:
+        return _Browser(given, {})
+    anonymous_id = identity.anonymous_id(request, settings) if given is None else given
+    if not receivers.lanes:
+        return _Browser(anonymous_id, {})
+    found = identity.provider_ids(request, receivers.readers)
+    visitor_ids = {alias: ids.visitor for alias, ids in found.items() if ids.visitor}
+    if anonymous_id is not None:
+        return _Browser(anonymous_id, visitor_ids)
+    new_id = identity.new_id(request, settings) if receivers.personal else None
+    return _Browser(new_id or identity.first(found), visitor_ids, new_id)
 
 
 def _name(type_: EventType, given: Any, request: HttpRequest | None, settings: Settings) -> str:
@@ -192,20 +216,6 @@ def _encoded(event: Event) -> bytes:
     if len(encoded) > door.MAX_BYTES:
         raise InvalidEvent("event", f"has {len(encoded)} bytes; {door.MAX_BYTES} are allowed")
     return encoded
-
-
-def _with_ids_of_browser(event: Event, request: HttpRequest, settings: Settings, receivers: Sequence[Plugin]) -> Event:
-    """The event with what the browser's cookies say: the host's own first, which is made now if it may be."""
-    changes: dict[str, Any] = {}
-    found = identity.provider_ids(request, receivers)
-    if visitor_ids := {alias: ids.visitor for alias, ids in found.items() if ids.visitor}:
-        changes["visitor_ids"] = visitor_ids
-    if event.anonymous_id is None:
-        # Who delivers nothing about persons is no reason to mark a browser.
-        may_make = any(plugin.personal_data for plugin in receivers)
-        if anonymous_id := identity.anonymous_id(request, settings, may_make=may_make) or identity.first(found):
-            changes["anonymous_id"] = anonymous_id
-    return msgspec.structs.replace(event, **changes) if changes else event
 
 
 def _message_id(name: str, key: Any) -> str:

@@ -22,7 +22,7 @@ from django.utils.functional import LazyObject, empty
 from pluginhost import door, memo
 from pluginhost.db import harmless
 from pluginhost.exceptions import InvalidEvent
-from pluginhost.plugin import Plugin, reads_cookies
+from pluginhost.plugin import Plugin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -41,9 +41,10 @@ def known_user(request: HttpRequest) -> Any:
     """The user that this request has resolved already, or None. Runs no query, reads no session."""
     for name in ("user", "_cached_user", "_acached_user"):  # the last is where ``request.auser`` leaves it
         user = request.__dict__.get(name)
-        if user is None or (isinstance(user, LazyObject) and user._wrapped is empty):
-            continue
-        return user
+        if isinstance(user, LazyObject):  # the user itself: each look through the lazy one costs a call
+            user = None if user._wrapped is empty else user._wrapped
+        if user is not None:
+            return user
     return None
 
 
@@ -117,11 +118,10 @@ def _warn_of_event_loop() -> None:
     )
 
 
-def anonymous_id(request: HttpRequest, settings: Settings, *, may_make: bool = False) -> str | None:
+def anonymous_id(request: HttpRequest, settings: Settings) -> str | None:
     """The visitor's anonymous id: of the cookie that came, or of the one that the middleware will set.
 
-    ``may_make``: make one, where the middleware allowed that for this request. After a
-    log-out there is none: who comes next is somebody else.
+    After a log-out there is none: who comes next is somebody else.
     """
     remembered = memo.of(request)
     if settings.ANONYMOUS_COOKIE is None or remembered.signed_out is not None:
@@ -129,9 +129,15 @@ def anonymous_id(request: HttpRequest, settings: Settings, *, may_make: bool = F
     value = request.COOKIES.get(settings.ANONYMOUS_COOKIE, "")
     if ANONYMOUS_ID.fullmatch(value):
         return value
-    if may_make and remembered.may_make_id and remembered.new_id is None:
-        remembered.new_id = uuid.uuid4().hex
     return remembered.new_id
+
+
+def new_id(request: HttpRequest, settings: Settings) -> str | None:
+    """An anonymous id for a browser that has none, where the middleware allowed that for this request."""
+    remembered = memo.of(request)
+    if settings.ANONYMOUS_COOKIE is None or remembered.signed_out is not None or not remembered.may_make_id:
+        return None
+    return uuid.uuid4().hex
 
 
 def note_sign_out(*, request: HttpRequest | None, user: Any, **_: Any) -> None:
@@ -164,14 +170,17 @@ class ProviderIds(NamedTuple):
     visitor: str | None
 
 
-def provider_ids(request: HttpRequest, plugins: Iterable[Plugin]) -> Mapping[str, ProviderIds]:
-    """Alias -> ids, read once a request. A plugin that raises, or gives no usable id, gives none."""
+def provider_ids(request: HttpRequest, readers: Iterable[Plugin]) -> Mapping[str, ProviderIds]:
+    """Alias -> ids of the plugins that read cookies, read once a request.
+
+    A plugin that raises, or gives no usable id, gives none.
+    """
     memory = memo.of(request)
     if memory.signed_out is not None:
         return {}
     remembered = memory.provider_ids
     found = {}
-    for plugin in filter(reads_cookies, plugins):
+    for plugin in readers:
         if plugin.alias not in remembered:
             remembered[plugin.alias] = _provider_ids(plugin, request)
         found[plugin.alias] = remembered[plugin.alias]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.apps import apps
 from django.core.signals import setting_changed
@@ -15,10 +15,34 @@ from pluginhost.delivery.runner import Runner
 from pluginhost.dispatch import Implementation, implementations
 from pluginhost.exceptions import ConfigurationError
 from pluginhost.loading import Loaded, load
-from pluginhost.plugin import screens
+from pluginhost.plugin import reads_cookies, screens
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pluggy
+
+    from pluginhost.plugin import Plugin
+
+
+class Receivers(NamedTuple):
+    """The plugins that are to have an event, and what they mean for it."""
+
+    lanes: tuple[str, ...]
+    """Their aliases, in the order of the setting."""
+    readers: tuple[Plugin, ...]
+    """Those that have something to say of a request's cookies."""
+    personal: bool
+    """Whether any of them delivers what is about persons. Otherwise there is no reason to mark a browser."""
+
+    @classmethod
+    def of(cls, plugins: Iterable[Plugin]) -> Receivers:
+        chosen = tuple(plugins)
+        return cls(
+            tuple(plugin.alias for plugin in chosen),
+            tuple(filter(reads_cookies, chosen)),
+            any(plugin.personal_data for plugin in chosen),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +56,9 @@ class Registry:
     renderers: tuple[Implementation, ...]
     runners: dict[str, Runner]
     """The aliases that events are delivered to."""
-    lanes: dict[Any, tuple[str, ...]] = field(default_factory=dict)
-    """Type of event and purposes that are allowed -> aliases, as far as that was asked."""
+    filters_ask_about_users: bool = False
+    receivers: dict[Any, Receivers] = field(default_factory=dict)
+    """Type of event and purposes that are allowed -> who is to have it, as far as that was asked."""
 
 
 def build(settings: Settings) -> Registry:
@@ -43,13 +68,15 @@ def build(settings: Settings) -> Registry:
         hint = 'Add the line "pluginhost" to INSTALLED_APPS, and run migrate.'
         errors.insert(0, ConfigurationError("INSTALLED_APPS lacks the host.", id="pluginhost.E011", hint=hint))
     screeners = tuple(loaded.plugin for loaded in plugins.values() if screens(loaded.plugin))
+    filters = implementations(manager, "filter_request")
     return Registry(
         manager,
         plugins,
         errors,
-        filters=implementations(manager, "filter_request"),
+        filters=filters,
         renderers=implementations(manager, "render_client"),
         runners={alias: Runner(loaded, screeners) for alias, loaded in plugins.items() if loaded.deliver},
+        filters_ask_about_users=any("user" in implementation.argnames for implementation in filters),
     )
 
 

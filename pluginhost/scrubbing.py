@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from functools import lru_cache
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from django.conf import settings as django_settings
 from django.urls import Resolver404, get_script_prefix, get_urlconf, resolve
@@ -74,11 +74,14 @@ def client_address(remote: str, forwarded: str, settings: Settings) -> str | Non
 
 def query(text: str, settings: Settings) -> str:
     """The query string with only the campaign parameters and those that the project allows."""
-    if not text:
-        return ""
-    allowed = {*CAMPAIGN_PARAMETERS, *settings.QUERY_PARAMETERS}
-    pairs = parse_qsl(text[: 4 * MAX_URL], keep_blank_values=True)
-    return urlencode([(name, value) for name, value in pairs if name in allowed], errors="replace")
+    return _query(text[: 4 * MAX_URL], settings.QUERY_PARAMETERS) if text else ""
+
+
+@lru_cache(maxsize=256)
+def _query(text: str, allowed: frozenset[str]) -> str:
+    pairs = parse_qsl(text, keep_blank_values=True)
+    kept = [(name, value) for name, value in pairs if name in allowed or name in CAMPAIGN_PARAMETERS]
+    return urlencode(kept, errors="replace")
 
 
 def path(value: str, settings: Settings, match: ResolverMatch | None = None) -> str:
@@ -137,14 +140,22 @@ def url(value: str | None, settings: Settings) -> str | None:
     """
     if not value:
         return None
+    parts = _parts(value[: 2 * MAX_URL])
+    if parts is None:
+        return None
+    kept = secret_route(unquote(parts.path), settings) or parts.path
+    return header(urlunsplit((parts.scheme, parts.netloc, kept, query(parts.query, settings), "")), MAX_URL)
+
+
+@lru_cache(maxsize=256)
+def _parts(value: str) -> SplitResult | None:
+    """The parts of a web address without user and password; None if it is none."""
     try:
-        parts = urlsplit(value[: 2 * MAX_URL])
+        parts = urlsplit(value)
         host = parts.hostname
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
         return None
     if parts.scheme not in ("http", "https") or not host:
         return None
-    netloc = f"[{host}]{port}" if ":" in host else f"{host}{port}"  # without user and password
-    kept = secret_route(unquote(parts.path), settings) or parts.path
-    return header(urlunsplit((parts.scheme, netloc, kept, query(parts.query, settings), "")), MAX_URL)
+    return parts._replace(netloc=f"[{host}]{port}" if ":" in host else f"{host}{port}")

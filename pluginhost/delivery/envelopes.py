@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from pluginhost.events import Event, decode
+from pluginhost.events import Event, decode, uuid7
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -64,7 +64,8 @@ def pack(events: Iterable[tuple[tuple[str, ...], bytes]]) -> list[Envelope]:
 
 
 def _envelope(lanes: tuple[str, ...], group: Sequence[bytes]) -> Envelope:
-    return Envelope(uuid.uuid4(), lanes, len(group), join(group))
+    # In the order of time, so that the index grows at its end however long it is.
+    return Envelope(uuid.UUID(int=uuid7()), lanes, len(group), join(group))
 
 
 def join(encoded: Iterable[bytes]) -> bytes:

@@ -8,14 +8,14 @@ savepoint, and what failed is tried again after the commit.
 from __future__ import annotations
 
 import logging
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from django.db import connections, transaction
 
 from pluginhost import counts
 from pluginhost.conf import get_settings
-from pluginhost.db import in_transaction
+from pluginhost.db import is_open
 from pluginhost.delivery.envelopes import MAX_BYTES, VERSION
 from pluginhost.mysql import is_undone
 
@@ -56,13 +56,13 @@ class Outbox:
     def store(self, row: Row, using: str) -> None:
         """Store what the broker carried, unless it is there already. Raises what the database does."""
         connection = connections[using]
-        _insert(connection, [row], inside=in_transaction(using), ignore=True)
+        _insert(connection, [row], inside=is_open(connection), ignore=True)
         _wake(using)
 
 
 def _put(envelopes: Sequence[Envelope], using: str, *, ignore: bool) -> bool:
     connection = connections[using]
-    inside = in_transaction(using)
+    inside = is_open(connection)
     try:
         _insert(connection, _rows(envelopes), inside=inside, ignore=ignore)
     except Exception as error:
@@ -132,14 +132,23 @@ def _roll_back(cursor: CursorWrapper) -> None:
         logger.debug("the transaction was broken before an event was tracked", exc_info=True)
 
 
-@lru_cache(maxsize=64)
-def _statement(table: str, columns: tuple[str, ...], rows: int, tail: str) -> str:
-    one = f"({', '.join(['%s'] * len(columns))})"
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([one] * rows)}{tail}"  # noqa: S608
+#: Vendor, number of rows and ``ignore`` -> statement.
+_statements: dict[tuple[str, int, bool], str] = {}
+MAX_REMEMBERED = 64
 
 
-def _sql(connection: BaseDatabaseWrapper, rows: int, *, ignore: bool = False) -> str:
-    """``ignore``: an envelope that is there already stays as it is."""
+def _sql(connection: BaseDatabaseWrapper, rows: int, *, ignore: bool) -> str:
+    """The statement that inserts so many rows. ``ignore``: an envelope that is there already stays as it is."""
+    key = (connection.vendor, rows, ignore)
+    statement = _statements.get(key)
+    if statement is None:
+        statement = _statement(connection, rows, ignore=ignore)
+        if len(_statements) < MAX_REMEMBERED:
+            _statements[key] = statement
+    return statement
+
+
+def _statement(connection: BaseDatabaseWrapper, rows: int, *, ignore: bool) -> str:
     from pluginhost.models import Envelope as Model
 
     quote = connection.ops.quote_name
@@ -149,7 +158,9 @@ def _sql(connection: BaseDatabaseWrapper, rows: int, *, ignore: bool = False) ->
         tail = f" ON DUPLICATE KEY UPDATE {columns[0]} = {columns[0]}"
     elif ignore:
         tail = " ON CONFLICT DO NOTHING"
-    return _statement(quote(Model._meta.db_table), columns, rows, tail)
+    one = f"({', '.join(['%s'] * len(columns))})"
+    table = quote(Model._meta.db_table)
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([one] * rows)}{tail}"  # noqa: S608
 
 
 def _values(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> list[Any]:

@@ -83,4 +83,5 @@ def anonymous(cookies: Mapping[str, str]) -> str | None:
 
 
 def _cookie(cookies: Mapping[str, str], name: str) -> str | None:
-    return usable(unquote(cookies.get(name, "")))
+    value = cookies.get(name)
+    return usable(unquote(value)) if value else None

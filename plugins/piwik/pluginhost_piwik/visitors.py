@@ -36,9 +36,11 @@ def cookie_id(request: HttpRequest, site_id: int, cookie_domain: str | None = No
     of the value is the id (Matomo 3 to 5).
     """
     prefix = f"_pk_id.{site_id}."
-    names = sorted(name for name in request.COOKIES if name.startswith(prefix))
-    own = prefix + _domain_hash(request, cookie_domain) if len(names) > 1 else ""
-    for name in sorted(names, key=lambda name: name != own):
+    names = [name for name in request.COOKIES if name.startswith(prefix)]
+    if len(names) > 1:
+        own = prefix + _domain_hash(request, cookie_domain)
+        names.sort(key=lambda name: (name != own, name))
+    for name in names:
         value = request.COOKIES[name].partition(".")[0]
         if VISITOR_ID.fullmatch(value):
             return value.lower()
