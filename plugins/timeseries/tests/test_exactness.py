@@ -95,6 +95,18 @@ def test_an_event_twice_in_one_batch_counts_once() -> None:
     assert (row.count, row.total) == (2, 3)
 
 
+@pytest.mark.parametrize("has_json", [True, False])
+def test_of_a_large_batch_what_is_new_is_counted(
+    database: str, has_json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also on an SQLite that was built without JSON."""
+    monkeypatch.setattr(connections[database].features, "supports_json_field", has_json)
+    events = [event("signed up") for _ in range(1100)]
+    count(*events[300:900])
+    count(*events)
+    assert EventCount.objects.get().count == LedgerEntry.objects.count() == 1100
+
+
 def test_names_are_the_same_only_if_every_character_is(database: str) -> None:
     """Whatever the database's collation takes for equal."""
     names = ["signed up", "Signed up", "sign\u00e9d up", "signed up "]
