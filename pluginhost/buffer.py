@@ -21,7 +21,7 @@ from django.db import connections
 
 from pluginhost import filtering, identity, memo
 from pluginhost.conf import get_settings
-from pluginhost.db import harmless, in_transaction
+from pluginhost.db import harmless, is_open
 from pluginhost.delivery.envelopes import MAX_EVENTS
 from pluginhost.dispatch import in_event_loop
 from pluginhost.events import encode
@@ -146,9 +146,9 @@ class Buffer:
         """
         if not self.is_open or self.using not in (None, using) or not self.is_ours:
             return False
-        if not in_transaction(using):
-            return True
         connection = connections[using]
+        if not is_open(connection):
+            return True
         return connection.in_atomic_block and connection.savepoint_state == self._savepoints
 
     def add(self, pending: Pending, using: str) -> bool:

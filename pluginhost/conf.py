@@ -115,7 +115,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 def under_test() -> bool:
     """Whether Django's test environment is set up (``setup_test_environment`` makes ``mail.outbox``)."""
-    return hasattr(sys.modules.get("django.core.mail"), "outbox")
+    mail = sys.modules.get("django.core.mail")
+    return mail is not None and "outbox" in vars(mail)
 
 
 def read() -> Settings:

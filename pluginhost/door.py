@@ -48,10 +48,6 @@ class _Walk:
         self.left = MAX_BYTES
 
     def value(self, value: Any, depth: int) -> Any:
-        # Each value takes at least a byte of JSON: a shared list of lists cannot explode before its size is seen.
-        self.left -= 1
-        if self.left < 0:
-            raise _too_large()
         kind = type(value)
         if kind is str:
             return self.text(value)
@@ -97,6 +93,8 @@ class _Walk:
             raise InvalidEvent("", f"deeper than {MAX_DEPTH} levels")
         self.open.add(id(value))
         try:
+            # Each value takes at least a byte of JSON: a shared list of lists cannot explode before its size is seen.
+            self.spend(len(value))
             return read(value, depth + 1)
         except InvalidEvent:
             raise
@@ -112,11 +110,10 @@ class _Walk:
                 raise InvalidEvent("", f"the key {shown(key):.80} is not a string")
             name = key if type(key) is str else exact("", key)
             try:
-                self.left -= len(name)
-                if self.left < 0:
-                    raise _too_large()
-                known = name if len(name) <= MAX_NAME else plain("", name)[:MAX_NAME]
-                result[name] = MASK if is_masked(known, self.masked) else self.value(item, depth)
+                if is_masked(name if len(name) <= MAX_NAME else self.text(name)[:MAX_NAME], self.masked):
+                    result[name] = MASK
+                else:
+                    result[name] = self.value(item, depth)
             except InvalidEvent as error:
                 raise error.within(_step(name)) from error.__cause__
         return result
@@ -131,14 +128,13 @@ class _Walk:
         return result
 
     def text(self, value: str) -> str:
-        self.left -= len(value)
-        if self.left < 0:
-            raise _too_large()
+        self.spend(len(value))
         return plain("", value)
 
-
-def _too_large() -> InvalidEvent:
-    return InvalidEvent("", f"the event is larger than {MAX_BYTES} bytes")
+    def spend(self, size: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise InvalidEvent("", f"the event is larger than {MAX_BYTES} bytes")
 
 
 def _integer(value: int) -> int:
@@ -184,11 +180,12 @@ def plain(path: str, text: str) -> str:
     """``text``, if every receiver can store it."""
     if "\0" in text:
         raise InvalidEvent(path, "contains a NUL character")
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise InvalidEvent(path, "contains half of a surrogate pair") from None
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidEvent(path, "contains half of a surrogate pair") from None
     return text
 
 
