@@ -114,7 +114,7 @@ def test_of_a_long_user_agent_the_beginning_counts(configure):
 def test_an_answer_is_remembered(configure, monkeypatch):
     configure(bots={}, recorder={})
     asked = []
-    monkeypatch.setattr("pluginhost.builtin.bots.plugin.is_crawler", lambda text: asked.append(text) or text == "robot")
+    monkeypatch.setattr("crawleruseragents.is_crawler", lambda text: asked.append(text) or text == "robot")
     assert [tracked("robot"), tracked("robot"), tracked("human"), tracked("robot")] == [False, False, True, False]
     assert asked == ["robot", "human"]
 
@@ -123,7 +123,7 @@ def test_so_many_user_agents_are_remembered_and_no_more(configure, monkeypatch):
     monkeypatch.setattr("pluginhost.builtin.bots.plugin.REMEMBERED", 2)
     configure(bots={}, recorder={})
     asked = []
-    monkeypatch.setattr("pluginhost.builtin.bots.plugin.is_crawler", lambda text: asked.append(text))
+    monkeypatch.setattr("crawleruseragents.is_crawler", lambda text: asked.append(text))
     for user_agent in ["a", "b", "c", "a"]:
         tracked(user_agent)
     assert asked == ["a", "b", "c", "a"]

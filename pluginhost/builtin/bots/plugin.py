@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -16,17 +17,15 @@ from pluginhost.builtin.bots.browsers import browser_matched
 from pluginhost.builtin.bots.listed import AdminList
 from pluginhost.builtin.bots.matching import MAX_USER_AGENT, REMEMBERED, compiled, found
 
-try:
-    # Each of its patterns is a robot that somebody has seen; guessing by words would take apps for robots too.
-    from crawleruseragents import is_crawler  # type: ignore[import-untyped]
-except ImportError as error:
-    raise ImportError("the patterns of robots are not installed; run pip install 'pluginhost[bots]'") from error
-
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
     from pluginhost import Event
     from pluginhost.plugin import LaneOptions
+
+# Imported for the first user agent, as it reads all of its patterns. That it is missing is said at the start.
+if find_spec("crawleruseragents") is None:
+    raise ImportError("the patterns of robots are not installed; run pip install 'pluginhost[bots]'")
 
 APP = "pluginhost.builtin.bots"
 
@@ -92,5 +91,8 @@ class Bots(pluginhost.Plugin):
             return bool(self.options.EMPTY)
         if found(self._allowed, user_agent):
             return False
+        # Each of its patterns is a robot that somebody has seen; guessing by words would take apps for robots too.
+        from crawleruseragents import is_crawler  # type: ignore[import-untyped]
+
         known: bool = is_crawler(user_agent)
         return known or found(self._patterns, user_agent)

@@ -6,20 +6,19 @@ answers come from what is in between, such as a proxy.
 
 from __future__ import annotations
 
-import http.client
 import logging
 import os
 import re
 import socket
 import ssl
-from http.cookiejar import DefaultCookiePolicy
+from http.client import HTTPException
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import requests
 
-from pluginhost import DeliveryError, PermanentError, RetryableError
-from pluginhost_kissmetrics import __version__, deadline
+from pluginhost import DeliveryError, PermanentError, RetryableError, http
+from pluginhost_kissmetrics import __version__
 from pluginhost_kissmetrics.payload import MAX_QUERY, query
 
 if TYPE_CHECKING:
@@ -47,30 +46,14 @@ def _hide_query(record: logging.LogRecord) -> bool:
     return True
 
 
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002
-        """Nowhere. Even without following, requests would read the whole answer to see where it leads."""
-        return None
-
-
-def connect(connections: int = 1) -> requests.Session:
-    """A session that keeps so many connections open, and no cookies. Opens none yet."""
+def connect(connections: int = 1) -> http.Client:
+    """What makes the calls, and keeps so many connections open. Opens none yet."""
     for name in ("urllib3.connection", "urllib3.connectionpool"):
         logging.getLogger(name).addFilter(_hide_query)
-    session = _Session()
-    session.auth = _as_it_is  # without one, requests takes a password out of ~/.netrc
-    session.headers["User-Agent"] = f"pluginhost-kissmetrics/{__version__}"
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, deadline.BoundedAdapter(pool_connections=1, pool_maxsize=connections))
-    return session
+    return http.Client(f"pluginhost-kissmetrics/{__version__}", connections=connections)
 
 
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
-
-
-def send(session: requests.Session, url: str, sent: Mapping[str, str], timeouts: tuple[float, float]) -> None:
+def send(client: http.Client, url: str, sent: Mapping[str, str], timeouts: tuple[float, float]) -> None:
     """Send the parameters to ``url`` (tracking URL and path) by GET, or as a form if they are long.
 
     ``timeouts`` are those for connecting and for reading, in seconds. Together they
@@ -81,16 +64,10 @@ def send(session: requests.Session, url: str, sent: Mapping[str, str], timeouts:
     error: DeliveryError | None
     try:
         if len(encoded) > MAX_QUERY:
-            response = session.post(
-                url,
-                data=encoded.encode(),
-                headers={"Content-Type": FORM},
-                timeout=timeouts,
-                allow_redirects=False,
-                stream=True,
-            )
+            form = {"Content-Type": FORM}
+            response = client.call("POST", url, body=encoded.encode(), headers=form, timeouts=timeouts)
         else:
-            response = session.get(f"{url}?{encoded}", timeout=timeouts, allow_redirects=False, stream=True)
+            response = client.call("GET", f"{url}?{encoded}", timeouts=timeouts)
     except (requests.RequestException, OSError, ValueError) as caught:
         error = RetryableError(_reason(caught, urlsplit(url).netloc))
     else:
@@ -113,7 +90,7 @@ def _reason(error: Exception, host: str) -> str:
         (ConnectionRefusedError, f"{host} refused the connection: nothing listens at that port"),
         ((requests.Timeout, TimeoutError), f"{host} was reached, but did not answer in time"),
         (ConnectionError, f"{host} was reached, but hung up without an answer"),
-        (http.client.HTTPException, f"{host} was reached, but answered what is not HTTP: is TRACKING_URL right?"),
+        (HTTPException, f"{host} was reached, but answered what is not HTTP: is TRACKING_URL right?"),
     ):
         if any(isinstance(cause, kind) for cause in causes):
             return what
@@ -135,7 +112,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _drain(response: requests.Response) -> None:
     """Read the answer to its end if that is soon, or close the connection. What it says was clear before."""
-    deadline.at_most(MAX_REST)
+    http.at_most(MAX_REST)
     try:
         rest = response.raw.read(MAX_ANSWER + 1, decode_content=False)
     except Exception:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.checks import CheckMessage, Error
@@ -10,17 +11,23 @@ import pluginhost
 from pluginhost import hookimpl
 from pluginhost.events import sample_event
 from pluginhost.html import SIGNED_OUT_COOKIE
-from pluginhost_kissmetrics import client, identity, payload, snippet
+from pluginhost_kissmetrics import identity, payload, snippet
 from pluginhost_kissmetrics.options import Options as KissmetricsOptions
 from pluginhost_kissmetrics.seconds import Seconds
 
 if TYPE_CHECKING:
-    import requests
     from django.http import HttpRequest
     from django.utils.safestring import SafeString
 
     from pluginhost import Event, Page, Person
     from pluginhost.events import EventType
+    from pluginhost.http import Client
+
+
+# Whatever sends is imported where that begins, as requests takes long to import and only a worker needs it. That it is
+# missing is said at the start of every process.
+if find_spec("requests") is None:
+    raise ModuleNotFoundError("No module named 'requests'", name="requests")
 
 
 class Kissmetrics(pluginhost.Plugin):
@@ -35,7 +42,7 @@ class Kissmetrics(pluginhost.Plugin):
     event_options: ClassVar[frozenset[str]] = frozenset({"value_as"})
     dedupes: ClassVar[bool] = True
 
-    _session: requests.Session | None = None
+    _client: Client | None = None
 
     def __init__(self, alias: str, options: KissmetricsOptions, lane: Any = None) -> None:
         super().__init__(alias, options, lane)
@@ -59,12 +66,14 @@ class Kissmetrics(pluginhost.Plugin):
         ]
 
     def setup(self) -> None:
-        self._session = client.connect(self.concurrency)
+        from pluginhost_kissmetrics import client
+
+        self._client = client.connect(self.concurrency)
 
     def close(self) -> None:
-        if self._session is not None:
-            self._session.close()
-            self._session = None
+        if self._client is not None:
+            self._client.close()
+            self._client = None
 
     def anonymous_id(self, request: HttpRequest) -> str | None:
         return None if _may_be_another(request) else identity.anonymous(request.COOKIES)
@@ -77,12 +86,14 @@ class Kissmetrics(pluginhost.Plugin):
 
     @hookimpl
     def on_event(self, event: Event) -> None:
-        assert self._session is not None
+        from pluginhost_kissmetrics import client
+
+        assert self._client is not None
         options = self.options
         call = payload.call(event, self.alias, page_event=options.PAGE_EVENT, value_property=options.VALUE_PROPERTY)
         second = self._seconds.take(event.message_id, call.person, call.path + call.name, payload.moment(event))
         client.send(
-            self._session,
+            self._client,
             options.TRACKING_URL + call.path,
             payload.parameters(call, options.API_KEY.reveal(), second),
             (options.CONNECT_TIMEOUT, options.READ_TIMEOUT),

@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 import traceback
+from contextlib import closing
 from email.utils import format_datetime
 
 import pytest
@@ -25,8 +26,8 @@ TIMEOUTS = (2.0, 10.0)
 
 
 @pytest.fixture
-def session():
-    with client.connect() as made:
+def connected():
+    with closing(client.connect()) as made:
         yield made
 
 
@@ -35,17 +36,17 @@ def no_proxies(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "*")
 
 
-def test_a_call_is_a_get(session, receiver):
-    send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+def test_a_call_is_a_get(connected, receiver):
+    send(connected, f"{receiver.url}/e", SENT, TIMEOUTS)
 
     (hit,) = receiver.hits
     assert (hit.method, hit.path, hit.parameters) == ("GET", "/e", list(SENT.items()))
     assert hit.headers["User-Agent"].startswith("pluginhost-kissmetrics/")
 
 
-def test_a_long_call_is_a_form(session, receiver):
+def test_a_long_call_is_a_form(connected, receiver):
     sent = {**SENT, **{f"property {n}": "ü" * 100 for n in range(10)}}
-    send(session, f"{receiver.url}/s", sent, TIMEOUTS)
+    send(connected, f"{receiver.url}/s", sent, TIMEOUTS)
 
     (hit,) = receiver.hits
     assert (hit.method, hit.path, hit.parameters) == ("POST", "/s", list(sent.items()))
@@ -53,27 +54,27 @@ def test_a_long_call_is_a_form(session, receiver):
 
 
 @pytest.mark.parametrize(("length", "method"), [(2048, "GET"), (2049, "POST")])
-def test_how_long_is_long(session, receiver, length, method):
-    send(session, f"{receiver.url}/e", {"_k": "x" * (length - 3)}, TIMEOUTS)
+def test_how_long_is_long(connected, receiver, length, method):
+    send(connected, f"{receiver.url}/e", {"_k": "x" * (length - 3)}, TIMEOUTS)
 
     assert receiver.hits[0].method == method
 
 
-def test_one_connection_serves_many_calls(session, receiver):
+def test_one_connection_serves_many_calls(connected, receiver):
     for _ in range(5):
-        send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
-    send(session, f"{receiver.url}/e", {**SENT, "long": "x" * 3000}, TIMEOUTS)
+        send(connected, f"{receiver.url}/e", SENT, TIMEOUTS)
+    send(connected, f"{receiver.url}/e", {**SENT, "long": "x" * 3000}, TIMEOUTS)
     receiver.status(503)
     with pytest.raises(RetryableError):
-        send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+        send(connected, f"{receiver.url}/e", SENT, TIMEOUTS)
     with pytest.raises(RetryableError):
-        send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+        send(connected, f"{receiver.url}/e", SENT, TIMEOUTS)
 
     assert len(receiver.hits) == 8
     assert receiver.connections == 1
 
 
-def test_a_connection_with_a_long_answer_is_not_used_again(session, receiver):
+def test_a_connection_with_a_long_answer_is_not_used_again(connected, receiver):
     def answer(handler):
         handler.send_response(200)
         handler.send_header("Content-Length", "1000000")
@@ -81,14 +82,14 @@ def test_a_connection_with_a_long_answer_is_not_used_again(session, receiver):
         handler.wfile.write(b"x" * 1_000_000)
 
     receiver.answer = answer
-    send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+    send(connected, f"{receiver.url}/e", SENT, TIMEOUTS)
     receiver.answer = None
-    send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+    send(connected, f"{receiver.url}/e", SENT, TIMEOUTS)
 
     assert receiver.connections == 2
 
 
-def test_an_answer_in_chunks_keeps_the_connection(session, receiver):
+def test_an_answer_in_chunks_keeps_the_connection(connected, receiver):
     def answer(handler):
         handler.send_response(200)
         handler.send_header("Transfer-Encoding", "chunked")
@@ -96,114 +97,114 @@ def test_an_answer_in_chunks_keeps_the_connection(session, receiver):
         handler.wfile.write(b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
 
     receiver.answer = answer
-    send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
-    send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+    send(connected, f"{receiver.url}/e", SENT, TIMEOUTS)
+    send(connected, f"{receiver.url}/e", SENT, TIMEOUTS)
 
     assert receiver.connections == 1
 
 
-def test_an_answer_that_breaks_off_was_an_answer(session, receiver):
+def test_an_answer_that_breaks_off_was_an_answer(connected, receiver):
     receiver.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 43\r\n\r\nGIF")
-    send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+    send(connected, f"{receiver.url}/e", SENT, TIMEOUTS)
 
     assert len(receiver.hits) == 1
 
 
-def test_no_cookie_of_the_receiver_is_sent_back(session, receiver):
+def test_no_cookie_of_the_receiver_is_sent_back(connected, receiver):
     for _ in range(2):
-        send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+        send(connected, f"{receiver.url}/e", SENT, TIMEOUTS)
 
     assert "Cookie" not in receiver.hits[1].headers
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 206])
-def test_success(session, receiver, status):
+def test_success(connected, receiver, status):
     receiver.status(status)
-    send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+    send(connected, f"{receiver.url}/e", SENT, TIMEOUTS)
 
     assert len(receiver.hits) == 1
 
 
-def test_a_page_of_html_is_no_answer_of_kissmetrics(session, receiver):
+def test_a_page_of_html_is_no_answer_of_kissmetrics(connected, receiver):
     receiver.status(200, **{"Content-Type": "text/HTML; charset=utf-8"})
 
     with pytest.raises(RetryableError, match="a page of HTML"):
-        send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+        send(connected, f"{receiver.url}/e", SENT, TIMEOUTS)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 407, 408, 425, 429, 500, 501, 502, 503, 504, 599])
-def test_what_may_pass_is_tried_again(session, receiver, status):
+def test_what_may_pass_is_tried_again(connected, receiver, status):
     receiver.status(status)
 
     with pytest.raises(RetryableError, match=str(status)) as raised:
-        send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+        send(connected, f"{receiver.url}/e", SENT, TIMEOUTS)
     assert raised.value.retry_after is None
 
 
 @pytest.mark.parametrize("status", [413, 414, 431])
-def test_what_is_too_long_is_final(session, receiver, status):
+def test_what_is_too_long_is_final(connected, receiver, status):
     receiver.status(status)
 
     with pytest.raises(PermanentError, match=f"status {status}.*too long"):
-        send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+        send(connected, f"{receiver.url}/e", SENT, TIMEOUTS)
 
 
 @pytest.mark.parametrize("status", [400, 405, 411, 415, 422])
-def test_what_a_wrong_address_answers_too_is_not_final(session, receiver, status):
+def test_what_a_wrong_address_answers_too_is_not_final(connected, receiver, status):
     receiver.status(status)
 
     with pytest.raises(DeliveryError, match=f"status {status}.*TRACKING_URL.*proxy") as raised:
-        send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+        send(connected, f"{receiver.url}/e", SENT, TIMEOUTS)
     assert type(raised.value) is DeliveryError, "the others are tried, and it is tried again"
 
 
 @pytest.mark.parametrize(
     ("status", "what"), [(404, "TRACKING_URL"), (407, "proxy"), (429, "busy"), (503, "busy"), (500, "failed there")]
 )
-def test_who_answered_and_what_to_look_at(session, receiver, status, what):
+def test_who_answered_and_what_to_look_at(connected, receiver, status, what):
     receiver.status(status)
 
     with pytest.raises(RetryableError) as raised:
-        send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+        send(connected, f"{receiver.url}/e", SENT, TIMEOUTS)
     told = str(raised.value)
     assert receiver.url.removeprefix("http://") in told
     assert "BaseHTTP/" in told, "the software that answered"
     assert what in told
 
 
-def test_what_an_answer_says_of_its_software_is_not_believed(session, receiver):
+def test_what_an_answer_says_of_its_software_is_not_believed(connected, receiver):
     receiver.raw(b"HTTP/1.1 500 No\r\nServer: <script>\x1b[31m\r\nContent-Length: 0\r\n\r\n")
 
     with pytest.raises(RetryableError) as raised:
-        send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+        send(connected, f"{receiver.url}/e", SENT, TIMEOUTS)
     assert "script" not in str(raised.value)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("long", ["", "x" * 3000], ids=["get", "post"])
-def test_a_redirect_is_not_followed(session, receiver, status, long):
+def test_a_redirect_is_not_followed(connected, receiver, status, long):
     receiver.status(status, Location=f"{receiver.url}/elsewhere")
 
     with pytest.raises(RetryableError, match=f"redirected with status {status}.*TRACKING_URL"):
-        send(session, f"{receiver.url}/e", {**SENT, "long": long}, TIMEOUTS)
+        send(connected, f"{receiver.url}/e", {**SENT, "long": long}, TIMEOUTS)
     assert [hit.path for hit in receiver.hits] == ["/e"]
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_the_wait_that_was_asked_for(session, receiver, status):
+def test_the_wait_that_was_asked_for(connected, receiver, status):
     receiver.status(status, Retry_After="120")
 
     with pytest.raises(RetryableError) as raised:
-        send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+        send(connected, f"{receiver.url}/e", SENT, TIMEOUTS)
     assert raised.value.retry_after == 120
 
 
-def test_the_wait_that_was_asked_for_as_a_date(session, receiver):
+def test_the_wait_that_was_asked_for_as_a_date(connected, receiver):
     moment = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
     receiver.status(429, Retry_After=format_datetime(moment, usegmt=True))
 
     with pytest.raises(RetryableError) as raised:
-        send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+        send(connected, f"{receiver.url}/e", SENT, TIMEOUTS)
     assert 3000 < raised.value.retry_after <= 3600
 
 
@@ -282,12 +283,12 @@ UNREACHED = [
 
 
 @pytest.mark.parametrize(("fault", "reason"), UNREACHED, ids=lambda each: getattr(each, "__name__", ""))
-def test_without_an_answer_it_is_tried_again(session, receiver, fault, reason, caplog):
+def test_without_an_answer_it_is_tried_again(connected, receiver, fault, reason, caplog):
     caplog.set_level(logging.DEBUG)
     url = fault(receiver)
 
     with pytest.raises(RetryableError, match=reason) as raised:
-        send(session, f"{url}/e", SENT, (0.3, 0.3))
+        send(connected, f"{url}/e", SENT, (0.3, 0.3))
 
     told = "".join(traceback.format_exception(raised.value)) + caplog.text
     assert raised.value.__context__ is None, "it would tell the URL"
@@ -296,7 +297,7 @@ def test_without_an_answer_it_is_tried_again(session, receiver, fault, reason, c
     assert "pro " not in told
 
 
-def test_a_server_that_takes_no_connections(session):
+def test_a_server_that_takes_no_connections(connected):
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(0)
@@ -307,31 +308,31 @@ def test_a_server_that_takes_no_connections(session):
                 other.setblocking(False)
                 other.connect_ex(address)
             with pytest.raises(RetryableError, match="was not reached in time|did not answer in time"):
-                send(session, f"http://127.0.0.1:{address[1]}/e", SENT, (0.2, 0.2))
+                send(connected, f"http://127.0.0.1:{address[1]}/e", SENT, (0.2, 0.2))
         finally:
             for other in others:
                 other.close()
 
 
-def test_a_name_that_is_not_known(session, monkeypatch):
+def test_a_name_that_is_not_known(connected, monkeypatch):
     def look_up(*_args, **_kwargs):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     with pytest.raises(RetryableError, match=r"the name of trk\.example was not found: is TRACKING_URL right"):
-        send(session, "http://trk.example/e", SENT, TIMEOUTS)
+        send(connected, "http://trk.example/e", SENT, TIMEOUTS)
 
 
-def test_a_network_that_is_not_there(session, monkeypatch):
+def test_a_network_that_is_not_there(connected, monkeypatch):
     def connect(*_args, **_kwargs):
         raise OSError(errno.ENETUNREACH, "Network is unreachable")
 
     monkeypatch.setattr(socket.socket, "connect", connect)
     with pytest.raises(RetryableError, match=r"127\.0\.0\.1:9 was not reached: Network is unreachable"):
-        send(session, "http://127.0.0.1:9/e", SENT, TIMEOUTS)
+        send(connected, "http://127.0.0.1:9/e", SENT, TIMEOUTS)
 
 
-def test_a_look_up_that_hangs_ends_with_the_call(session, receiver, monkeypatch):
+def test_a_look_up_that_hangs_ends_with_the_call(connected, receiver, monkeypatch):
     found = socket.getaddrinfo
     looked_up = threading.Event()
 
@@ -344,28 +345,28 @@ def test_a_look_up_that_hangs_ends_with_the_call(session, receiver, monkeypatch)
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     with pytest.raises(RetryableError, match="was not reached in time"):
-        send(session, f"{receiver.url}/e", SENT, (0.2, 0.2))
+        send(connected, f"{receiver.url}/e", SENT, (0.2, 0.2))
     receiver.leave.set()
     assert looked_up.wait(5)
     assert receiver.hits == []
 
 
-def test_a_body_that_drips_is_not_waited_for(session, receiver):
+def test_a_body_that_drips_is_not_waited_for(connected, receiver):
     receiver.drip(b"x" * 43, b"HTTP/1.1 200 OK\r\nContent-Type: image/gif\r\nContent-Length: 43\r\n\r\n")
-    send(session, f"{receiver.url}/e", SENT, (10.0, 10.0))
+    send(connected, f"{receiver.url}/e", SENT, (10.0, 10.0))
     receiver.answer = None
-    send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+    send(connected, f"{receiver.url}/e", SENT, TIMEOUTS)
 
     assert receiver.connections == 2, "the first one still drips"
 
 
-def test_after_a_drip_the_next_call_has_its_own_time(session, receiver):
+def test_after_a_drip_the_next_call_has_its_own_time(connected, receiver):
     drip_of_the_headers(receiver)
     with pytest.raises(RetryableError):
-        send(session, f"{receiver.url}/e", SENT, (0.1, 0.1))
+        send(connected, f"{receiver.url}/e", SENT, (0.1, 0.1))
     receiver.answer = None
     for _ in range(2):
-        send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+        send(connected, f"{receiver.url}/e", SENT, TIMEOUTS)
 
     assert (len(receiver.hits), receiver.connections) == (3, 2)
 
@@ -383,8 +384,8 @@ def proxy(monkeypatch, receiver):
     return receiver
 
 
-def test_a_proxy_of_the_environment_is_used(session, proxy):
-    send(session, "http://trk.example/e", SENT, TIMEOUTS)
+def test_a_proxy_of_the_environment_is_used(connected, proxy):
+    send(connected, "http://trk.example/e", SENT, TIMEOUTS)
 
     (hit,) = proxy.hits
     assert (hit.path, hit.headers["Host"]) == ("/e", "trk.example")
@@ -393,36 +394,36 @@ def test_a_proxy_of_the_environment_is_used(session, proxy):
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("fault", [drip_of_the_status, drip_of_the_headers])
-def test_a_proxy_that_drips(session, proxy, scheme, fault):
+def test_a_proxy_that_drips(connected, proxy, scheme, fault):
     fault(proxy)
 
     with pytest.raises(RetryableError, match="in time"):
-        send(session, f"{scheme}://trk.example/e", SENT, (0.3, 0.3))
+        send(connected, f"{scheme}://trk.example/e", SENT, (0.3, 0.3))
 
 
-def test_a_proxy_that_refuses(session, proxy):
+def test_a_proxy_that_refuses(connected, proxy):
     proxy.status(407)
 
     with pytest.raises(RetryableError, match="the proxy of the environment.*HTTPS_PROXY") as raised:
-        send(session, "https://trk.example/e", SENT, TIMEOUTS)
+        send(connected, "https://trk.example/e", SENT, TIMEOUTS)
     assert "opensesame" not in "".join(traceback.format_exception(raised.value))
 
 
-def test_a_proxy_that_is_not_there(session, monkeypatch, proxy):
+def test_a_proxy_that_is_not_there(connected, monkeypatch, proxy):
     monkeypatch.setenv("http_proxy", f"http://porter:opensesame@127.0.0.1:{free_port()}")
 
     with pytest.raises(RetryableError, match="the proxy of the environment") as raised:
-        send(session, "http://trk.example/e", SENT, TIMEOUTS)
+        send(connected, "http://trk.example/e", SENT, TIMEOUTS)
     assert "opensesame" not in "".join(traceback.format_exception(raised.value))
 
 
-def test_no_password_is_taken_from_a_file(session, receiver, monkeypatch, tmp_path):
+def test_no_password_is_taken_from_a_file(connected, receiver, monkeypatch, tmp_path):
     file = tmp_path / "netrc"
     file.write_text("default login bob password hunter2\n")
     monkeypatch.setenv("NETRC", str(file))
 
-    send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
-    send(session, f"{receiver.url}/e", {**SENT, "long": "x" * 3000}, TIMEOUTS)
+    send(connected, f"{receiver.url}/e", SENT, TIMEOUTS)
+    send(connected, f"{receiver.url}/e", {**SENT, "long": "x" * 3000}, TIMEOUTS)
 
     assert ["Authorization" in hit.headers for hit in receiver.hits] == [False, False]
 
@@ -430,26 +431,26 @@ def test_no_password_is_taken_from_a_file(session, receiver, monkeypatch, tmp_pa
 # --- logs ---
 
 
-def test_no_log_shows_what_is_sent(session, receiver, caplog):
+def test_no_log_shows_what_is_sent(connected, receiver, caplog):
     caplog.set_level(logging.DEBUG)
-    send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+    send(connected, f"{receiver.url}/e", SENT, TIMEOUTS)
 
     assert '"GET /e?… HTTP/1.1" 200' in caplog.text
     assert KEY not in caplog.text
     assert "bob" not in caplog.text
 
 
-def test_no_log_of_an_odd_answer_shows_what_is_sent(session, receiver, caplog):
+def test_no_log_of_an_odd_answer_shows_what_is_sent(connected, receiver, caplog):
     caplog.set_level(logging.DEBUG)
     receiver.raw(b"HTTP/1.1 200 OK\r\nContent-")
-    send(session, f"{receiver.url}/e", SENT, TIMEOUTS)
+    send(connected, f"{receiver.url}/e", SENT, TIMEOUTS)
 
     assert "Failed to parse headers" in caplog.text
     assert KEY not in caplog.text
     assert "bob" not in caplog.text
 
 
-def test_what_others_log_stays_as_it_is(session, receiver, caplog):
+def test_what_others_log_stays_as_it_is(connected, receiver, caplog):
     caplog.set_level(logging.DEBUG)
     with requests.Session() as another:
         another.get(f"{receiver.url}/other?page=2&_k=x", timeout=5)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import msgspec
-from pymongo import uri_parser
-from pymongo.errors import PyMongoError
 
 import pluginhost
 from pluginhost import hookimpl
-from pluginhost_mongo import client
 from pluginhost_mongo.payload import COLLECTION, collection, document, of_person
 
 if TYPE_CHECKING:
@@ -20,8 +19,22 @@ if TYPE_CHECKING:
     from pluginhost import Batch, Person
     from pluginhost.events import EventType
 
+# Whatever needs pymongo imports it where that begins, as it takes longer than the rest of a site's start and only a
+# worker needs it. That it is missing is said at the start of every process.
+if find_spec("pymongo") is None:
+    raise ModuleNotFoundError("No module named 'pymongo'", name="pymongo")
+
 #: MongoDB manual, "Naming Restrictions" (7.0): a database is a file on some systems.
 DATABASE = r"^[^/\\. \"$*<>:|?\x00]{1,63}$"
+
+_WORD = r"([\w.~-]|%[0-9A-Fa-f]{2})+"
+_HOST = r"[A-Za-z0-9.-]+(:([1-9]\d{0,3}|[1-5]\d{4}))?"
+_OPTION = r"((authSource|replicaSet|appName)=[\w-]{1,100}|(retryWrites|tls)=(true|false))"
+#: A URI that pymongo need not be asked about: hosts, and perhaps a user, a database and the most usual options. What is
+#: written in another way may be right, too, and pymongo says so, or what is wrong.
+PLAIN_URI = re.compile(
+    rf"mongodb://({_WORD}(:{_WORD})?@)?{_HOST}(,{_HOST})*(/[\w-]*(\?{_OPTION}(&{_OPTION})*)?)?", re.ASCII
+)
 
 #: Seconds that a person's documents may take to be deleted from a collection: without an index all of it is read.
 SECONDS_TO_FORGET = 600.0
@@ -38,6 +51,11 @@ class Mongo(pluginhost.Plugin):
         """Where events go that name no collection of their own."""
 
         def __post_init__(self) -> None:
+            if PLAIN_URI.fullmatch(self.URI.reveal()):
+                return
+            from pymongo import uri_parser
+            from pymongo.errors import PyMongoError
+
             try:
                 uri_parser.parse_uri(self.URI.reveal(), validate=True, warn=False)
             except (PyMongoError, ValueError) as error:
@@ -53,6 +71,8 @@ class Mongo(pluginhost.Plugin):
     _client: MongoClient[dict[str, Any]] | None = None
 
     def setup(self) -> None:
+        from pluginhost_mongo import client
+
         self._client = client.connect(self.options.URI.reveal(), self.timeout)
 
     def close(self) -> None:
@@ -62,6 +82,8 @@ class Mongo(pluginhost.Plugin):
 
     @hookimpl
     def aggregate(self, batch: Batch) -> None:
+        from pluginhost_mongo import client
+
         assert self._client is not None
         failures: dict[str, Exception] = {}
         by_collection = defaultdict(list)
@@ -82,6 +104,8 @@ class Mongo(pluginhost.Plugin):
 
     def forget(self, person: Person) -> str:
         """Delete the person's events, from each collection that may hold some."""
+        from pluginhost_mongo import client
+
         assert self._client is not None
         options = self.options
         deleted = client.forget(
@@ -94,6 +118,8 @@ class Mongo(pluginhost.Plugin):
 
     def explain(self, message_id: str) -> str | None:
         """Which collection has the event."""
+        from pluginhost_mongo import client
+
         assert self._client is not None
         options = self.options
         found = client.find(self._client, options.DATABASE, options.COLLECTION, message_id)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import warnings
 from collections import Counter
 
 import pymongo
 import pytest
-from pymongo import errors
+from hypothesis import given
+from hypothesis import strategies as st
+from pymongo import errors, uri_parser
 
 from pluginhost import Event, PartialFailure, PermanentError, RetryableError, host
 from pluginhost.delivery import accounts
@@ -15,6 +18,7 @@ from pluginhost.exceptions import ConfigurationError
 from pluginhost.models import Delivery
 from pluginhost.workers.worker import drain
 from pluginhost_mongo import client as mongo_client
+from pluginhost_mongo.plugin import PLAIN_URI
 from tests.servers import free_port
 
 pytestmark = [pytest.mark.mongo, pytest.mark.django_db(databases="__all__", transaction=True)]
@@ -208,6 +212,9 @@ def test_other_errors_in_the_host_s_words(error, expected):
         ({"URI": "mongodb://localhost/", "DATABASE": "x", "COLLECTION": "$"}, "COLLECTION"),
         ({"URI": "mongodb://localhost/"}, "the option DATABASE is missing"),
         ({"URI": "mongodb://ann:hush-hush@local host:x/", "DATABASE": "x"}, "URI is not one of MongoDB"),
+        ({"URI": "mongodb://localhost:65536/", "DATABASE": "x"}, "Port"),
+        ({"URI": "mongodb://localhost/?retryWrites=perhaps", "DATABASE": "x"}, "retrywrites"),
+        ({"URI": "mongodb://localhost/?unheardOf=1", "DATABASE": "x"}, "unheardof"),
     ],
 )
 def test_wrong_options_are_refused_at_the_start(configure, options, problem):
@@ -218,6 +225,13 @@ def test_wrong_options_are_refused_at_the_start(configure, options, problem):
 
     assert problem in str(caught.value)
     assert "hush-hush" not in str(caught.value)
+
+
+@given(st.from_regex(PLAIN_URI, fullmatch=True))
+def test_a_uri_that_pymongo_is_not_asked_about_is_right(uri):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # an option that is there twice
+        assert uri_parser.parse_uri(uri, validate=True, warn=False)["nodelist"]
 
 
 def test_time_outs_follow_the_lane_unless_the_uri_says_otherwise():

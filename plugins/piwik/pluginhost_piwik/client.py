@@ -6,15 +6,13 @@ import io
 import json
 import threading
 import time
-from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import requests
 
-from pluginhost import DeliveryError, RetryableError, UncertainError
+from pluginhost import DeliveryError, RetryableError, UncertainError, http
 from pluginhost_piwik import __version__, answers
-from pluginhost_piwik.deadline import Adapter, Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -49,7 +47,7 @@ class Client:
         self._token = token
         self._waits = (connect, read)
         self._own = threading.local()
-        self._sessions: list[requests.Session] = []
+        self._clients: list[http.Client] = []
 
     def send(self, hits: Sequence[Hit]) -> Answer:
         """POST the hits in one request, which takes ``connect`` and ``read`` seconds together at most.
@@ -88,30 +86,22 @@ class Client:
         judge: Callable[[int, Mapping[str, str]], None] = answers.by_status,
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and the beginning of the body, which is not read if ``judge`` raises for the status."""
-        session = self._session()
-        with Deadline(sum(self._waits)) as deadline:
-            try:
-                with session.post(
-                    url or self._url,
-                    data=content,
-                    headers={"Content-Type": kind},
-                    timeout=self._waits,
-                    allow_redirects=False,
-                    stream=True,
-                ) as response:
-                    judge(response.status_code, response.headers)
-                    text = response.raw.read(most, decode_content=True)
-            except DeliveryError as error:
-                raise self._named(error) from None
-            except Exception as error:  # its frames hold the token, hence "from None"
-                cause = f"no whole answer within {deadline.seconds:g} s" if deadline.passed else _cause(error)
-                if content.begun:
-                    raise UncertainError(f"{self._host} did not answer: {cause}") from None
-                raise RetryableError(f"{self._host} can't be reached: {cause}") from None
-            finally:
-                self._own.used = time.monotonic()
-        if deadline.passed:  # an answer without a length ends wherever the connection does
-            raise UncertainError(f"{self._host} did not answer: no whole answer within {deadline.seconds:g} s")
+        client = self._client()
+        try:
+            with client.call(
+                "POST", url or self._url, body=content, headers={"Content-Type": kind}, timeouts=self._waits
+            ) as response:
+                judge(response.status_code, response.headers)
+                text = response.raw.read(most, decode_content=True)
+        except DeliveryError as error:
+            raise self._named(error) from None
+        except Exception as error:  # its frames hold the token, hence "from None"
+            cause = f"no whole answer within {sum(self._waits):g} s" if http.is_over() else _cause(error)
+            if content.begun:
+                raise UncertainError(f"{self._host} did not answer: {cause}") from None
+            raise RetryableError(f"{self._host} can't be reached: {cause}") from None
+        finally:
+            self._own.used = time.monotonic()
         return response.status_code, response.headers, text
 
     def _named(self, error: DeliveryError) -> DeliveryError:
@@ -120,32 +110,18 @@ class Client:
 
     def close(self) -> None:
         """Close all connections."""
-        while self._sessions:
-            self._sessions.pop().close()
+        while self._clients:
+            self._clients.pop().close()
 
-    def _session(self) -> requests.Session:
-        session: requests.Session | None = getattr(self._own, "session", None)
-        if session is None:
-            session = self._own.session = _new_session()
-            self._sessions.append(session)
+    def _client(self) -> http.Client:
+        """The thread's own. It keeps no cookie: one of the tracker's would make one visitor of all."""
+        client: http.Client | None = getattr(self._own, "client", None)
+        if client is None:
+            client = self._own.client = http.Client(USER_AGENT)
+            self._clients.append(client)
         elif time.monotonic() - self._own.used > MAX_IDLE:
-            session.close()  # its connections; the next request opens another one
-        return session
-
-
-def _new_session() -> requests.Session:
-    session = requests.Session()
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, Adapter())
-    session.headers.update({"User-Agent": USER_AGENT, "Accept": "*/*"})
-    # A cookie of the tracker's would make one visitor of all.
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    session.auth = _as_it_is  # without one, requests takes a password out of ~/.netrc
-    return session
-
-
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
+            client.close()  # its connections; the next request opens another one
+        return client
 
 
 class Body(io.BytesIO):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import re
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -15,10 +16,9 @@ from django.utils.encoding import force_bytes
 import pluginhost
 from pluginhost import PartialFailure, PermanentError, hookimpl
 from pluginhost.events import sample_event
-from pluginhost_piwik import payload, people, snippet, visitors
+from pluginhost_piwik import payload, snippet, visitors
 from pluginhost_piwik.actions import EVENT_OPTIONS, Vocabulary
 from pluginhost_piwik.checks import problems
-from pluginhost_piwik.client import Client
 from pluginhost_piwik.refusals import Refusals, Sent
 from pluginhost_piwik.sending import Sender
 
@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 
     from pluginhost import Batch, Event, Page, Person
     from pluginhost_piwik.answers import Answer
+    from pluginhost_piwik.client import Client
+
+# Whatever sends is imported where that begins, as requests takes long to import and only a worker needs it. That it is
+# missing is said at the start of every process.
+if find_spec("requests") is None:
+    raise ModuleNotFoundError("No module named 'requests'", name="requests")
 
 logger = logging.getLogger("pluginhost_piwik")
 
@@ -129,6 +135,8 @@ class Piwik(pluginhost.Plugin):
         return list(problems(self))
 
     def setup(self) -> None:
+        from pluginhost_piwik.client import Client
+
         # An unknown parameter to a Matomo that has no queue.
         url = self.tracker_url if self.options.QUEUED_TRACKING else f"{self.tracker_url}?queuedtracking=0"
         connect, read = self.options.CONNECT_TIMEOUT, self.options.READ_TIMEOUT
@@ -225,6 +233,8 @@ class Piwik(pluginhost.Plugin):
 
     def forget(self, person: Person) -> str:
         """Delete the person's visits, as an administrator would on Matomo's page "GDPR Tools"."""
+        from pluginhost_piwik import people
+
         keys = [force_bytes(key) for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
         ids = people.ids_of(person, keys)
         site = self.options.SITE_ID

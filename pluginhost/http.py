@@ -1,4 +1,12 @@
-"""Bounds a whole call: requests' time-outs bound only each address that is tried, and the gap between two bytes."""
+"""HTTP for plugins that deliver: calls that end in time, over connections that are kept.
+
+The time-outs of requests and urllib3 bound each address that is tried, and the gap
+between two bytes. Here they bound the whole call: look-up, connections, TLS, proxy,
+request and answer.
+
+This module needs requests, and the host does not: a plugin that uses it names requests
+in its own dependencies, and imports this module in ``setup``, as that takes long.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +16,69 @@ import threading
 from concurrent.futures import Future, InvalidStateError
 from http.client import HTTPResponse
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+import requests
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from urllib3.exceptions import ConnectTimeoutError
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Mapping
 
-    import requests
+
+class Client:
+    """Makes calls, and does with each what it says and no more. Threads may share it.
+
+    No redirect is followed, no cookie is kept, and no password is taken out of
+    ``~/.netrc``. Proxies and certificates of the environment (``HTTPS_PROXY``,
+    ``NO_PROXY``, ``REQUESTS_CA_BUNDLE``) are used as they are at a server's first call.
+    """
+
+    def __init__(self, user_agent: str, *, connections: int = 1) -> None:
+        """``connections`` are kept open to each server, at most. None is opened yet."""
+        self._headers = {**requests.utils.default_headers(), "User-Agent": user_agent}
+        self._adapter = _Adapter(pool_maxsize=connections)
+        self._settings: dict[tuple[str, str], Any] = {}
+
+    def call(
+        self,
+        method: str,
+        url: str,
+        *,
+        timeouts: tuple[float, float],
+        body: bytes | IO[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        """The beginning of the answer; its body is to be read from ``raw`` by the same thread, or closed.
+
+        ``url`` is whole and percent-encoded. ``timeouts`` are those for connecting and
+        for reading, in seconds; together they bound the call. Raises
+        ``requests.RequestException``, ``OSError`` or ``ValueError``, whose texts may
+        hold the URL.
+        """
+        # Made by hand: a session takes each URL apart, merges options, looks for cookies, reads the environment; that
+        # takes as long as the call itself.
+        request = requests.PreparedRequest()
+        request.method, request.url, request.body = method, url, body  # type: ignore[assignment]
+        request.headers = CaseInsensitiveDict({**self._headers, **(headers or {})})
+        request.prepare_content_length(body)  # type: ignore[arg-type]
+        _call.end = monotonic() + sum(timeouts)
+        return self._adapter.send(request, timeout=timeouts, **self._settings_of(url))
+
+    def _settings_of(self, url: str) -> Any:
+        """What the environment says of this server."""
+        server = urlsplit(url)[:2]
+        if server not in self._settings:
+            with requests.Session() as session:
+                self._settings[server] = session.merge_environment_settings(url, {}, True, None, None)
+        return self._settings[server]
+
+    def close(self) -> None:
+        """Close the connections. A later call opens new ones."""
+        self._adapter.close()
 
 
 class _Call(threading.local):
@@ -40,8 +102,13 @@ def at_most(seconds: float) -> None:
     _call.end = min(_call.end, monotonic() + seconds)
 
 
-class BoundedAdapter(HTTPAdapter):
-    """Ends a call after both time-outs together: look-up, connections, TLS, proxy, request and answer."""
+def is_over() -> bool:
+    """Whether the time of this thread's last call is over."""
+    return monotonic() >= _call.end
+
+
+class _Adapter(HTTPAdapter):
+    """Makes connections that know of the call's end, to servers and to proxies of any kind."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -53,19 +120,6 @@ class BoundedAdapter(HTTPAdapter):
         if is_new:
             _bound(manager)
         return manager
-
-    def send(
-        self,
-        request: requests.PreparedRequest,
-        stream: bool = False,
-        timeout: Any = None,
-        *args: Any,
-        **kwargs: Any,
-    ) -> requests.Response:
-        """``timeout``: those for connecting and for reading, in seconds; both have to be given."""
-        connect, read = timeout
-        _call.end = monotonic() + connect + read
-        return super().send(request, stream, timeout, *args, **kwargs)
 
 
 def _bound(manager: Any) -> None:
@@ -134,7 +188,7 @@ class _Bounded:
             except InvalidStateError:  # nobody waits any more
                 self.close()  # type: ignore[attr-defined]
 
-        threading.Thread(target=run, name="kissmetrics-connect", daemon=True).start()
+        threading.Thread(target=run, name="pluginhost-connect", daemon=True).start()
         try:
             outcome.result(_call.left())
         except TimeoutError as error:

@@ -1,0 +1,170 @@
+"""``pluginhost.http``, against a server: what travels, what is kept, and that every call ends in time."""
+
+from __future__ import annotations
+
+import io
+import threading
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pluginhost import http
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import requests
+
+PATIENT = (5.0, 5.0)
+
+
+class Server(ThreadingHTTPServer):
+    """Says what it was sent. ``/drip`` answers a byte every tenth of a second, ``/there`` redirects."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.seen: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.connections = 0
+        self.over = threading.Event()
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections += 1
+
+    def do_GET(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.seen.append((self.command, self.path, dict(self.headers), body))
+        self.send_response(302 if self.path == "/there" else 200)
+        self.send_header("Location", "/elsewhere")
+        self.send_header("Set-Cookie", "who=ann; Path=/")
+        self.send_header("Content-Length", "50" if self.path == "/drip" else "2")
+        self.end_headers()
+        if self.path != "/drip":
+            self.wfile.write(b"ok")
+        while self.path == "/drip" and not self.server.over.wait(0.1):
+            self.wfile.write(b".")
+
+    do_POST = do_GET  # noqa: N815 - the server's own name
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch) -> Iterator[Server]:
+    monkeypatch.setenv("NO_PROXY", "*")
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        yield running
+        running.over.set()
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def client() -> Iterator[http.Client]:
+    with closing(http.Client("tests/1.0")) as made:
+        yield made
+
+
+def read(response: requests.Response) -> bytes:
+    with response:
+        return response.raw.read()
+
+
+def test_what_travels_is_what_was_said(server, client):
+    read(client.call("GET", f"{server.url}/a?b=%20c", timeouts=PATIENT, headers={"X-Own": "1"}))
+    read(client.call("POST", f"{server.url}/p", timeouts=PATIENT, body=b"bytes"))
+    read(client.call("POST", f"{server.url}/p", timeouts=PATIENT, body=io.BytesIO(b"a file")))
+
+    got, *posted = server.seen
+    assert (got[0], got[1], got[3]) == ("GET", "/a?b=%20c", b"")
+    assert (got[2]["User-Agent"], got[2]["X-Own"]) == ("tests/1.0", "1")
+    assert [(method, body) for method, _, _, body in posted] == [("POST", b"bytes"), ("POST", b"a file")]
+    assert "X-Own" not in posted[0][2]
+    assert server.connections == 1
+
+
+def test_nothing_is_followed_or_remembered(server, client, monkeypatch, tmp_path):
+    (tmp_path / "netrc").write_text("default login ann password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+    assert client.call("GET", f"{server.url}/there", timeouts=PATIENT).status_code == 302
+    read(client.call("GET", f"{server.url}/", timeouts=PATIENT))
+
+    assert [path for _, path, _, _ in server.seen] == ["/there", "/"]
+    assert not any(headers.keys() & {"Cookie", "Authorization"} for _, _, headers, _ in server.seen)
+
+
+def test_an_answer_that_never_ends_is_not_waited_for(server, client):
+    response = client.call("GET", f"{server.url}/drip", timeouts=(0.3, 0.3))
+    assert not http.is_over()
+
+    with response, pytest.raises(Exception, match="timed out|took too long"):
+        response.raw.read()
+    assert http.is_over()
+
+    assert read(client.call("GET", f"{server.url}/", timeouts=PATIENT)) == b"ok"
+    assert not http.is_over()
+
+
+def test_a_caller_may_end_it_earlier(server, client):
+    with client.call("GET", f"{server.url}/drip", timeouts=PATIENT) as response:
+        http.at_most(0.2)
+        http.at_most(60)
+        with pytest.raises(Exception, match="timed out|took too long"):
+            response.raw.read()
+    assert http.is_over()
+
+
+def test_the_time_is_each_thread_s_own(server, client):
+    client.call("GET", f"{server.url}/drip", timeouts=PATIENT).close()
+    http.at_most(-1)
+    found = []
+
+    def other() -> None:
+        found.append(read(client.call("GET", f"{server.url}/", timeouts=PATIENT)))
+        found.append(http.is_over())
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join(10)
+    assert found == [b"ok", False]
+    assert http.is_over()
+
+
+def test_threads_keep_as_many_connections_as_they_were_given(server):
+    with closing(http.Client("tests/1.0", connections=3)) as client:
+        for _ in range(2):
+            answers = [client.call("GET", f"{server.url}/", timeouts=PATIENT) for _ in range(3)]
+            assert [read(answer) for answer in answers] == [b"ok"] * 3
+    assert server.connections == 3
+
+
+def test_after_close_it_opens_new_connections(server, client):
+    read(client.call("GET", f"{server.url}/", timeouts=PATIENT))
+    client.close()
+    read(client.call("GET", f"{server.url}/", timeouts=PATIENT))
+    assert server.connections == 2
+
+
+def test_the_proxy_of_the_environment_is_used(server, client, monkeypatch):
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("http_proxy", server.url)
+    read(client.call("GET", "http://provider.example/e", timeouts=PATIENT))
+
+    [(_, path, headers, _)] = server.seen
+    assert (path, headers["Host"]) == ("http://provider.example/e", "provider.example")
