@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from pluginhost import PermanentError
+from pluginhost import Event, PermanentError
 
 if TYPE_CHECKING:
-    from pluginhost import Event, Person
+    from pluginhost import Person
 
 #: MongoDB manual, "Naming Restrictions" (7.0).
 COLLECTION = r"^(?!system\.)[^$\x00]{1,200}$"
 #: What says how an event is delivered, not what happened.
 NOT_STORED = ("message_id", "plugins", "visitor_ids")
+STORED = tuple(name for name in Event.__struct_fields__ if name not in NOT_STORED)
+#: Those of them that are structs.
+EMBEDDED = frozenset({"context", "subject"})
 
 
 def document(event: Event) -> dict[str, Any]:
@@ -24,24 +25,22 @@ def document(event: Event) -> dict[str, Any]:
     Fields that are None or empty are left out. ``timestamp`` stays a datetime (BSON
     keeps milliseconds); ``context`` and ``subject`` are embedded documents.
     """
-    fields = msgspec.structs.asdict(event)
     stored: dict[str, Any] = {"_id": event.message_id}
-    for name, value in fields.items():
-        if name in NOT_STORED or value is None or value == {}:
-            continue
-        stored[name] = _embedded(value) if isinstance(value, msgspec.Struct) else value
-        if stored[name] == {}:
-            del stored[name]
+    for name in STORED:
+        value = getattr(event, name)
+        if value is not None and name in EMBEDDED:
+            value = {each: inner for each in value.__struct_fields__ if (inner := getattr(value, each)) is not None}
+        if value is not None and value != {}:
+            stored[name] = value
     return stored
-
-
-def _embedded(struct: msgspec.Struct) -> dict[str, Any]:
-    return {name: value for name, value in msgspec.structs.asdict(struct).items() if value is not None}
 
 
 def collection(event: Event, alias: str, default: str) -> str:
     """The collection that the caller chose for this event, or ``default``. Raises ``PermanentError``."""
-    chosen = event.tuning(alias).get("collection", default)
+    tuning = event.tuning(alias)
+    if "collection" not in tuning:
+        return default
+    chosen = tuning["collection"]
     if not isinstance(chosen, str) or not re.match(COLLECTION, chosen):
         raise PermanentError(f"{chosen!r:.100} is no name for a collection")
     return chosen
