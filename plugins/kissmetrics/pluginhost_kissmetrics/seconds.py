@@ -25,7 +25,8 @@ class Seconds:
         self._size = size
         self._lock = threading.Lock()
         self._by_message: OrderedDict[str, Slot] = OrderedDict()
-        self._taken: dict[Slot, str] = {}
+        self._taken: dict[Slot, int] = {}
+        """What is taken, and from which second on it may be free. So none of a crowd counts through all before it."""
 
     def take(self, message_id: str, person: str, name: str, second: int) -> int:
         """The second for this message: its own, or the next that no other message of this person and name has.
@@ -38,11 +39,14 @@ class Seconds:
             if message_id in self._by_message:
                 self._by_message.move_to_end(message_id)
                 return self._by_message[message_id][2]
-            while (person, name, second) in self._taken:
-                second += 1
-            slot = (person, name, second)
+            asked = slot = (person, name, second)
+            while slot in self._taken:
+                slot = (person, name, self._taken[slot])
+            second = slot[2]
+            if slot != asked:
+                self._taken[asked] = second + 1
             self._by_message[message_id] = slot
-            self._taken[slot] = message_id
+            self._taken[slot] = second + 1
             if len(self._by_message) > self._size:
                 del self._taken[self._by_message.popitem(last=False)[1]]
             return second

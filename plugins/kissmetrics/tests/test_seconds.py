@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from pluginhost_kissmetrics.seconds import Seconds
 
 
@@ -12,6 +15,15 @@ def test_two_occurrences_in_one_second_get_two():
 
     assert [seconds.take(f"m{n}", "7", "Paid", 100) for n in range(3)] == [100, 101, 102]
     assert seconds.take("m3", "7", "Paid", 101) == 103
+
+
+@given(st.lists(st.tuples(st.integers(100, 110), st.sampled_from(["7", "8"])), max_size=60))
+def test_each_gets_the_first_second_that_is_free(asked):
+    seconds, taken = Seconds(), set()
+    for n, (second, who) in enumerate(asked):
+        free = next(each for each in range(second, 1000) if (who, each) not in taken)
+        assert seconds.take(f"m{n}", who, "Paid", second) == free
+        taken.add((who, free))
 
 
 def test_a_repeat_gets_the_same_second_again():
