@@ -19,11 +19,13 @@ test: $(VENV)/.test
 	@PYTHONHASHSEED=0 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile $(ARGS)
 
 # What everything costs beside its peers, as a table and as JSON: see benchmarks/README.md. SHORT=1 takes few minutes,
-# ROWS='track page-*' chooses rows. COUNT=1 counts instructions (AGAINST=earlier.json compares), PROFILE=1 says where time goes.
+# ROWS='track page-*' chooses rows, DOCS=1 puts the figures of all rows into the docs. COUNT=1 counts instructions
+# (AGAINST=earlier.json compares), PROFILE=1 says where time goes.
 JSON ?= build/$(if $(COUNT),count,bench).json
 bench: $(VENV)/.bench
 	@$(BIN)/python -m benchmarks $(if $(SHORT),--short) $(if $(COUNT),--count) $(if $(PROFILE),--profile) \
 	  $(if $(AGAINST),--against $(AGAINST)) --json $(JSON) $(ROWS)
+	@$(if $(DOCS),$(BIN)/python -m benchmarks --docs $(JSON))
 
 clean:
 	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

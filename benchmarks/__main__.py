@@ -8,7 +8,7 @@ import time
 from fnmatch import fnmatch
 from pathlib import Path
 
-from benchmarks import counting, profiling, report, rows
+from benchmarks import counting, docs, profiling, report, rows
 from benchmarks.contest import Failed
 from benchmarks.figures import Result, Row
 from benchmarks.measuring import Measurement, Run, Skipped
@@ -23,6 +23,8 @@ def main() -> int:
         return profiling.main(options.names, short=options.short)
     measurements = rows.load()
     known = [row for measurement in measurements for row in measurement.rows]
+    if options.docs:
+        return docs.main(options.docs, (row.name for row in known))
     if options.list:
         for row in known:
             print(f"{row.name:24}{row.what}; against {row.peer}; {row.wanted or 'to watch'}")
@@ -40,6 +42,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="Name the rows, and measure nothing.")
     parser.add_argument("--short", action="store_true", help="Two to three minutes: smaller numbers, wider spreads.")
     parser.add_argument("--json", type=Path, metavar="FILE", help="Write the results there too.")
+    parser.add_argument(
+        "--docs",
+        type=Path,
+        nargs="?",
+        const=docs.RESULTS,
+        metavar="FILE",
+        help="Write the page of the documentation, from this JSON of all rows or from the last one.",
+    )
     parser.add_argument("--count", action="store_true", help="Count instructions instead (needs valgrind).")
     parser.add_argument("--against", type=Path, metavar="FILE", help="With --count: compare with this earlier JSON.")
     parser.add_argument("--profile", action="store_true", help="Say where the time of a case goes instead.")

@@ -83,6 +83,26 @@ def _filter(events: int) -> Callable[[], None]:
     return act
 
 
+def _page(path: str) -> Callable[[int], Callable[[], None]]:
+    """The site is asked for a page, from the server's call to the end of the answer."""
+
+    def prepare(events: int) -> Callable[[], None]:
+        from django.core.wsgi import get_wsgi_application
+
+        application = get_wsgi_application()
+        asked = iter([{**request.environ, "PATH_INFO": path} for request in sample.requests(events, user=False)])
+
+        def act() -> None:
+            for environ in asked:
+                answer = application(environ, lambda *_: None)
+                assert answer.status_code == 200
+                answer.close()
+
+        return act
+
+    return prepare
+
+
 def _work(events: int) -> Callable[[], None]:
     from pluginhost import host
     from pluginhost.delivery.intake import take
@@ -133,6 +153,9 @@ CASES = {
     "track": Case("one host.track in a transaction, a request each", four, _track, 200),
     "batch": Case("one of 20 events in host.batch, in a transaction", four, _batch, 400),
     "draft": Case("the same as track, without sealing and INSERT", four, _draft, 200),
+    "page": Case("a page with the middleware and one host.track", four, _page("/host/17/"), 200),
+    "middleware": Case("the same page with the middleware, and nothing tracked", four, _page("/plain/17/"), 200),
+    "plain": Case("the same page without the host's middleware", dict, _page("/plain/17/"), 200),
     "segment": Case("one call of Segment's track, nothing uploads", dict, _segment, 200),
     "filters": Case("bots and consent asked for a request", lambda: FILTERS, _filter, 400),
     "work": Case(

@@ -137,7 +137,7 @@ class Places:
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         started = process(sys.executable, "-m", "nx_27017.nx_27017", *arguments, wait_for=port, **quiet)
         self._ending.enter_context(started)
-        self.versions["MongoDB"] = f"none, but nx-27017 {version('nx-27017')} in its place"
+        self.versions["MongoDB"] = f"a stand-in, nx-27017 {version('nx-27017')}"
         return f"mongodb://127.0.0.1:{port}/"
 
     @property

@@ -23,7 +23,6 @@ MODULES = (
 
 
 def load() -> list[Measurement]:
-    """Every measurement, in order."""
-    for module in MODULES:
-        import_module(f"{__name__}.{module}")
-    return MEASUREMENTS
+    """Every measurement, in order, whichever module was imported first."""
+    names = [import_module(f"{__name__}.{module}").__name__ for module in MODULES]
+    return sorted(MEASUREMENTS, key=lambda measurement: names.index(measurement.measure.__module__))

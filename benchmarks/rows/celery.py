@@ -159,7 +159,7 @@ def workers(run: Run) -> Iterator[Figures]:
         contestants["four"] = Contestant(delivered, run.places.database("postgres"), broker, events, mongodb)
     if LANES.name in run.wanted:
         contestants["lanes"] = Contestant(delivered, run.places.database("postgres"), broker, 2 * events, None)
-    results = play(contestants, rounds=run.size(5, 2), warm_up=run.size(1, 0))
+    results = play(contestants, rounds=run.size(5, 1), warm_up=run.size(1, 0))
     for row, name in ((WORKERS, "four"), (LANES, "lanes")):
         if name in results:
             yield Figures(row.name, results[name], results["peer"])

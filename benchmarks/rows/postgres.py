@@ -41,7 +41,7 @@ def postgres(run: Run) -> Iterator[Figures]:
             ("plain", without, ()),
         )
     }
-    results = play(contestants, rounds=run.size(15, 5))
+    results = play(contestants, rounds=run.size(15, 4))
     one, batch = ([turn[name] for turn in results["host"]] for name in ("one", "batch"))
     yield Figures(ONE.name, one, results["one"])
     yield Figures(BATCH.name, batch, results["batch"])
