@@ -10,6 +10,7 @@ import json
 import math
 import re
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -162,9 +163,15 @@ def read(event: Event, words: Vocabulary) -> Plan:
     return Plan(tuple(actions), _dimensions(event, tuning, words), url)
 
 
+_UNTUNED = Tuning()
+
+
 def _tuning(event: Event, alias: str) -> Tuning:
+    given = event.tuning(alias)
+    if not given:
+        return _UNTUNED
     try:
-        return msgspec.convert(event.tuning(alias), Tuning)
+        return msgspec.convert(given, Tuning)
     except msgspec.ValidationError as error:
         problem, _, path = str(error).partition(" - at `$")
         raise PermanentError(f"plugins.{alias}{path.rstrip('`')}: {problem}") from None
@@ -291,15 +298,22 @@ def _url(alias: str, path: str, value: str, schemes: tuple[str, ...]) -> str:
     return cleaned
 
 
+#: Answers that a process remembers of what many events have in common, such as their pages and browsers.
+REMEMBERED = 1024
+
 _BREAKS = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]+")
+_HALF_A_SIGN = re.compile(r"%[0-9A-Fa-f]?$")
 
 
 def text(value: str, limit: int = MAX_TEXT) -> str:
     """One line of at most ``limit`` characters: Matomo removes line breaks, and cuts what is longer."""
-    value = value.encode("utf-8", "replace").decode()  # half of a surrogate pair is no UTF-8
-    return _BREAKS.sub(" ", value).strip()[:limit].rstrip()
+    if not value.isprintable():
+        value = value.encode("utf-8", "replace").decode()  # half of a surrogate pair is no UTF-8
+        value = _BREAKS.sub(" ", value)
+    return value.strip()[:limit].rstrip()
 
 
+@lru_cache(REMEMBERED)
 def url(value: str | None, schemes: tuple[str, ...] = ("http", "https")) -> str | None:
     """An absolute URL as Matomo keeps it, or None if it is none."""
     cleaned = text(value or "")
@@ -309,7 +323,7 @@ def url(value: str | None, schemes: tuple[str, ...] = ("http", "https")) -> str 
             return None
     except ValueError:
         return None
-    return re.sub(r"%[0-9A-Fa-f]?$", "", cleaned)  # not in the middle of an encoded sign
+    return _HALF_A_SIGN.sub("", cleaned)  # not in the middle of an encoded sign
 
 
 def decimal(value: float) -> str:

@@ -6,13 +6,15 @@ import io
 import json
 import threading
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlsplit
 
 import requests
 
 from pluginhost import DeliveryError, RetryableError, UncertainError, http
 from pluginhost_piwik import __version__, answers
+from pluginhost_piwik.actions import REMEMBERED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,11 +33,16 @@ USER_AGENT = f"pluginhost-piwik/{__version__} python-requests/{requests.__versio
 
 def body(hits: Sequence[Hit], token: str) -> bytes:
     """The body of a bulk request: each hit a query string, the token beside them and nowhere else."""
-    queries = [f"?{urlencode(hit, quote_via=quote, errors='replace')}" for hit in hits]
+    queries = ["?" + "&".join([f"{name}={_quoted(value)}" for name, value in hit.items()]) for hit in hits]
     content: dict[str, Any] = {"requests": queries}
     if token:
         content["token_auth"] = token
     return json.dumps(content).encode()
+
+
+@lru_cache(REMEMBERED)
+def _quoted(value: str) -> str:
+    return quote(value, safe="", errors="replace")
 
 
 class Client:

@@ -95,4 +95,4 @@ def visitor_id(event: Event, alias: str, key: bytes) -> str | None:
 def derived(kind: str, person: str, key: bytes) -> str:
     """The visitor id of a ``user`` or an ``anonymous`` browser."""
     message = f"pluginhost_piwik\0{kind}\0{person}".encode("utf-8", "replace")
-    return hmac.new(key, message, hashlib.sha256).hexdigest()[:16]
+    return hmac.digest(key, message, "sha256").hex()[:16]
