@@ -238,6 +238,37 @@ def test_a_lane_of_an_alias_that_was_removed_keeps_its_backlog(database, configu
     assert account(database, "recorder") == {"accepted": 1, "delivered": 1}
 
 
+def test_what_is_given_back_has_no_attempt_and_no_kill(database, configure):
+    configure("outbox", folder={})
+    track("a")
+    take(database)
+
+    for _ in range(3):
+        claim(host.registry.runners["folder"], database).release()
+
+    assert Delivery.objects.values_list("attempts", "kills", "token").get() == (0, 0, None)
+
+
+def test_whoever_lost_the_lease_of_a_whole_batch_writes_nothing(database, configure):
+    configure("outbox", folder={})
+    track("a", "b")
+    take(database)
+    runner = host.registry.runners["folder"]
+    late = claim(runner, database)
+    make_due()
+    again = claim(runner, database)
+
+    with pytest.raises(LeaseLost):
+        settle(late, Outcome(late.items, 2), runner.plugin.lane)
+    assert account(database, "folder") == {"accepted": 2, "waiting": 2}
+    settle(again, Outcome(again.items, 2), runner.plugin.lane)
+    with pytest.raises(LeaseLost):
+        settle(late, Outcome(late.items, 2), runner.plugin.lane)
+
+    assert account(database, "folder") == {"accepted": 2, "delivered": 2}
+    assert Chunk.objects.count() == 0
+
+
 def test_a_damaged_payload_is_dead_and_kept(database, configure):
     configure("outbox", folder={})
     track("a")

@@ -7,12 +7,15 @@ from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from pluginhost import host
-from pluginhost.delivery import accounts
+from pluginhost.delivery import accounts, intake
+from pluginhost.delivery.intake import take
 from pluginhost.models import Chunk, Delivery, Envelope
+from pluginhost.operations import forgetting, fresh
+from pluginhost.plugin import Person
 from pluginhost.workers.worker import drain
 from tests.samples import Folder, Recorder
 from tests.site.models import Order
-from tests.steps import outbox_renamed
+from tests.steps import account, outbox_renamed
 
 pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 
@@ -261,3 +264,52 @@ def test_a_batch_within_a_batch_is_part_of_it(database, configure):
 
     assert list(Envelope.objects.values_list("n", flat=True)) == [3]
     assert delivered(database) == ["outer", "inner", "outer again"]
+
+
+def a_rename(database: str) -> None:
+    fresh.rename("folder", "recorder", database)
+
+
+def a_person_who_is_forgotten(database: str) -> None:
+    forgetting.forget(Person(user_ids=("ada",)), database)
+
+
+def a_discard(database: str) -> None:
+    for _ in fresh.strike("folder", Envelope.objects.filter(n=1), database, "no use"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("act", "accounts_after"),
+    [
+        pytest.param(take, {"folder": {"accepted": 3, "waiting": 3}}, id="another worker"),
+        pytest.param(a_rename, {"recorder": {"accepted": 3, "waiting": 3}}, id="rename"),
+        pytest.param(a_person_who_is_forgotten, {"folder": {"accepted": 3, "waiting": 1, "discarded": 2}}, id="forget"),
+        pytest.param(a_discard, {"folder": {"accepted": 3, "waiting": 2, "discarded": 1}}, id="discard"),
+    ],
+)
+def test_what_becomes_of_envelopes_while_a_worker_looks_at_them_holds(configure, monkeypatch, act, accounts_after):
+    """SQLite has one lock, and a worker takes it only when it has read them."""
+    configure("outbox", recorder={}, folder={})
+    only_folder = {"recorder": False}
+    host.track(None, "one", user_id="ada", plugins=only_folder)
+    with host.batch():
+        host.track(None, "two", user_id="ada", plugins=only_folder)
+        host.track(None, "three", user_id="bob", plugins=only_folder)
+    read, meanwhile = intake._read, [act]
+
+    def slowly(using: str):
+        rows = read(using)
+        if meanwhile:
+            meanwhile.pop()(using)
+        return rows
+
+    monkeypatch.setattr(intake, "_read", slowly)
+    take("default")
+
+    assert not meanwhile
+    assert {lane: account("default", lane) for lane in accounts.read("default")} == accounts_after
+    assert Envelope.objects.count() == 0
+    assert (b"ada" in b"".join(Chunk.objects.values_list("payload", flat=True))) == (
+        act is not a_person_who_is_forgotten
+    )

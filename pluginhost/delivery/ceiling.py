@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from django.db.models import F, Sum
@@ -19,7 +20,7 @@ from pluginhost.delivery.news import tell_discarded
 from pluginhost.models import Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pluginhost.delivery.intake import Row
 
@@ -61,7 +62,11 @@ class Ceiling:
         waiting = dict(rows.values_list("lane").annotate(total=Sum(F("n") - F("done"))))
         return cls(using, limits, {lane: waiting.get(lane, 0) for lane in limits})
 
-    def share(self, row: Row) -> Iterator[Row]:
+    def shares(self, rows: Sequence[Row]) -> Iterable[Row]:
+        """What of these envelopes the lanes have room for."""
+        return chain.from_iterable(map(self._share, rows)) if self._limits else rows
+
+    def _share(self, row: Row) -> Iterator[Row]:
         """An envelope for the lanes that have room for all of it; and what of it fits into one that has less."""
         lanes = row.lanes.split(",")
         if self._limits.keys().isdisjoint(lanes):

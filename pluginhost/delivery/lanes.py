@@ -11,17 +11,17 @@ import logging
 import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db import connections, transaction
-from django.db.models import Case, Exists, F, When
+from django.db.models import F
 from django.db.models.functions import Now
 
-from pluginhost.db import skip_locked, take_write_lock
+from pluginhost.db import take_write_lock
 from pluginhost.delivery.envelopes import VERSION, unpack
 from pluginhost.delivery.news import News
-from pluginhost.models import Chunk, Delivery, Lane
+from pluginhost.delivery.sql import execute, in_words_of, select
+from pluginhost.models import Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +35,32 @@ logger = logging.getLogger("pluginhost.delivery")
 
 #: Deliveries that one claim looks at, at most.
 LOOK_AT = 100
+
+
+#: What is due for a lane. In the order of the index: otherwise a deferred backlog is read from end to end.
+_DUE = """
+    FROM "pluginhost_delivery"
+    WHERE lane = %s AND state = 'waiting' AND due_at <= {now} AND version <= %s
+    AND NOT EXISTS (SELECT 1 FROM "pluginhost_lane" WHERE name = %s AND paused_at IS NOT NULL)
+    ORDER BY due_at, id
+"""
+IS_DUE = f"SELECT id {_DUE} LIMIT 1"
+DUE = f"""
+    SELECT id, lane, chunk_id, version, n, done, created, due_at, attempts, kills, token, reason, message_id
+    {_DUE} LIMIT {LOOK_AT} {{locked}}
+"""
+#: The kills come first: MySQL and MariaDB give each column its new value before they look at the next.
+HOLD = """
+    UPDATE "pluginhost_delivery"
+    SET kills = CASE WHEN token IS NULL THEN kills ELSE kills + 1 END,
+        attempts = attempts + 1, token = %s, due_at = {later}
+    WHERE "id" IN {ids}
+"""
+PAYLOADS = """
+    SELECT "pluginhost_delivery"."id", COALESCE("pluginhost_delivery".payload, "pluginhost_chunk".payload)
+    FROM "pluginhost_delivery" LEFT JOIN "pluginhost_chunk" ON "pluginhost_chunk"."id" = chunk_id
+    WHERE "pluginhost_delivery"."id" IN {ids}
+"""
 
 
 class LeaseLost(Exception):
@@ -59,10 +85,15 @@ class Claim:
     token: uuid.UUID = field(default_factory=uuid.uuid4)
     deliveries: dict[int, Delivery] = field(default_factory=dict)
     items: list[Item] = field(default_factory=list)
+    payloads: dict[int, bytes] = field(default_factory=dict)
+    """What is read of each delivery, until the items are made of it."""
     interrupted: frozenset[int] = frozenset()
     """Deliveries that a worker held when it died."""
-    damaged: list[tuple[Delivery, str]] = field(default_factory=list)
-    """Deliveries that can't be read as a whole, and why."""
+
+    @property
+    def stored_token(self) -> Any:
+        """The token as the database's driver takes it."""
+        return Delivery._meta.get_field("token").get_db_prep_value(self.token, connections[self.using])
 
     @property
     def attempt(self) -> int:
@@ -79,23 +110,13 @@ class Claim:
 
     def release(self) -> None:
         """Give back what was not finished, without an attempt counted."""
-        self.rows().update(token=None, due_at=Now(), attempts=F("attempts") - 1)
+        if self.deliveries:
+            self.rows().update(token=None, due_at=Now(), attempts=F("attempts") - 1)
 
 
 def is_due(lane: str, using: str) -> bool:
     """Whether a claim of this lane would find something."""
-    # In the order of the index: otherwise a deferred backlog is read from end to end.
-    return bool(_due(lane, using).order_by("due_at", "id").values_list("id")[:1])
-
-
-def _due(lane: str, using: str) -> QuerySet[Delivery]:
-    return Delivery.objects.using(using).filter(
-        ~Exists(Lane.objects.filter(name=lane, paused_at__isnull=False)),
-        lane=lane,
-        state=Delivery.State.WAITING,
-        due_at__lte=Now(),
-        version__lte=VERSION,
-    )
+    return bool(select(using, IS_DUE, [lane, VERSION, lane]))
 
 
 def lease_of(runner: Runner) -> float:
@@ -117,44 +138,26 @@ def in_hand(runner: Runner, using: str) -> int:
 
 def claim(runner: Runner, using: str) -> Claim | None:
     """Claim what is due for this lane, up to a batch of events; None if nothing is."""
-    if not is_due(runner.alias, using):  # an idle lane takes no locks
+    lane = runner.alias
+    if not is_due(lane, using):  # an idle lane takes no locks
         return None
-    due = _due(runner.alias, using)
     connection = connections[using]
-    found = Claim(using, runner.alias, lease=lease_of(runner))
+    found = Claim(using, lane, lease=lease_of(runner))
     with transaction.atomic(using):
         take_write_lock(connection, Delivery)
-        rows = (
-            due.order_by("due_at", "id")
-            .select_for_update(skip_locked=skip_locked(connection))
-            .defer("payload")[:LOOK_AT]
-        )
-        chosen = _up_to(list(rows), runner.batch_size)
+        due = Delivery.objects.using(using).raw(in_words_of(connection, DUE), [lane, VERSION, lane])
+        chosen = _up_to(list(due), runner.batch_size)
+        found.interrupted = frozenset(delivery.pk for delivery in chosen if delivery.token)
         for delivery in chosen:
             delivery.attempts += 1
             delivery.kills += delivery.token is not None  # whoever held it did not come back
             found.deliveries[delivery.pk] = delivery
-        found.interrupted = frozenset(delivery.pk for delivery in chosen if delivery.token)
-        mine = Delivery.objects.using(using).filter(id__in=list(found.deliveries))
-        mine.update(
-            token=found.token,
-            due_at=Now() + timedelta(seconds=found.lease),
-            attempts=F("attempts") + 1,
-            kills=Case(When(token=None, then=F("kills")), default=F("kills") + 1),
-        )
+        if chosen:
+            execute(using, HOLD, [found.stored_token, found.lease, *found.deliveries], n=len(chosen))
         # Within the transaction: what can't be read is then not claimed, and nobody takes us for dead.
         _read(found)
-    if found.damaged:
-        transaction.on_commit(partial(_tell_damaged, found), using=using, robust=True)
+    _unpack(found)
     return found
-
-
-def _tell_damaged(found: Claim) -> None:
-    news = News(found.lane, found.using)
-    for delivery, reason in found.damaged:
-        for _ in range(delivery.n - delivery.done):
-            news.dies(delivery.message_id, reason)
-    news.tell()
 
 
 def _up_to(rows: Sequence[Delivery], batch_size: int) -> list[Delivery]:
@@ -170,22 +173,40 @@ def _up_to(rows: Sequence[Delivery], batch_size: int) -> list[Delivery]:
 
 
 def _read(found: Claim) -> None:
-    """Read the payloads. A delivery whose payload is damaged as a whole is dead, and keeps it."""
-    own = dict(found.rows().filter(chunk=None).values_list("id", "payload"))
-    chunk_ids = {delivery.chunk_id for delivery in found.deliveries.values() if delivery.chunk_id}
-    chunks = dict(Chunk.objects.using(found.using).filter(id__in=chunk_ids).values_list("id", "payload"))
-    for delivery in list(found.deliveries.values()):
-        payload = chunks.get(delivery.chunk_id) if delivery.chunk_id else own.get(delivery.pk)
+    """Read the payloads of what is claimed."""
+    ids = list(found.deliveries)
+    payloads = dict(select(found.using, PAYLOADS, ids, n=len(ids)) if ids else ())
+    found.payloads = {pk: bytes(payloads.get(pk) or b"") for pk in ids}
+
+
+def _unpack(found: Claim) -> None:
+    """Read the events out of the payloads. A delivery whose payload is damaged as a whole is dead, and keeps it."""
+    damaged = []
+    for pk, payload in found.payloads.items():
+        delivery = found.deliveries[pk]
         try:
-            stored = unpack(delivery.version, bytes(payload or b""))
+            stored = unpack(delivery.version, payload)
             if len(stored) != delivery.n:
                 raise ValueError(f"the payload has {len(stored)} events instead of {delivery.n}")
         except ValueError as error:
-            logger.error("plugin %s: delivery %s is dead: %s", found.lane, delivery.pk, error)
-            found.rows().filter(id=delivery.pk).update(
-                state=Delivery.State.DEAD, due_at=Now(), token=None, reason=str(error)
-            )
-            del found.deliveries[delivery.pk]
-            found.damaged.append((delivery, str(error)))
+            damaged.append((delivery, str(error)))
         else:
             found.items += [Item(delivery, place, stored[place]) for place in range(delivery.done, delivery.n)]
+    found.payloads.clear()
+    if damaged:
+        _bury(found, damaged)
+
+
+def _bury(found: Claim, damaged: Sequence[tuple[Delivery, str]]) -> None:
+    news = News(found.lane, found.using)
+    with transaction.atomic(found.using):
+        take_write_lock(connections[found.using], Delivery)
+        for delivery, reason in damaged:
+            rows = found.rows().filter(id=delivery.pk)
+            if rows.update(state=Delivery.State.DEAD, due_at=Now(), token=None, reason=reason):
+                logger.error("plugin %s: delivery %s is dead: %s", found.lane, delivery.pk, reason)
+                for _ in range(delivery.n - delivery.done):
+                    news.dies(delivery.message_id, reason)
+        transaction.on_commit(news.tell, using=found.using, robust=True)
+    for delivery, _ in damaged:
+        del found.deliveries[delivery.pk]

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Literal
 
 from django.conf import settings
 from django.db import connections, transaction
-from django.db.models import Count, Func, Max
+from django.db.models import Func
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from pluginhost.delivery.sql import select
 from pluginhost.models import Forgotten
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ ROWS = 100
 #: How far a mark reaches beyond its moment. Events have the times of web servers, a mark has that of the database,
 #: and a person may be forgotten within milliseconds of the last event.
 AHEAD = dt.timedelta(seconds=1)
+
+NEWEST = 'SELECT MAX(id), COUNT(*) FROM "pluginhost_forgotten" WHERE "id" > %s'
 
 
 def digest(key: Key) -> str:
@@ -91,10 +94,12 @@ class Marks:
         self.last: int = max(ids, default=0)
         self.recent: frozenset[int] = frozenset(id_ for id_ in ids if id_ > self.last - WINDOW)
 
+    def __bool__(self) -> bool:
+        """Whether anybody has been forgotten."""
+        return bool(self._at)
+
     def hold(self, event: Event) -> bool:
         """Whether this is an event of somebody who has been forgotten since."""
-        if not self._at:
-            return False
         keys = keys_in(event.user_id, event.anonymous_id, event.previous_id, event.visitor_ids)
         return any(self._holds(key, event.timestamp) for key in keys)
 
@@ -132,10 +137,11 @@ def mark(person: Person, using: str) -> Marks:
 def marks(using: str) -> Marks:
     """The marks that are committed now. One query, of at most ``WINDOW`` rows, unless there are new ones."""
     known = _known.get(using) or Marks()
-    newest = Forgotten.objects.using(using).filter(id__gt=max(known.last - WINDOW, 0))
-    found = newest.aggregate(last=Max("id"), n=Count("id"))
-    if (found["last"] or 0, found["n"]) == (known.last, len(known.recent)):
+    since = max(known.last - WINDOW, 0)
+    [(last, n)] = select(using, NEWEST, [since])
+    if (last or 0, n) == (known.last, len(known.recent)):
         return known
+    newest = Forgotten.objects.using(using).filter(id__gt=since)
     rows = _rows(newest.values_list("id", "digest", "at"), using)
     if known.recent <= {id_ for id_, _, _ in rows}:
         current = Marks(rows, known)

@@ -102,7 +102,7 @@ class Runner:
 
     def _own(self, event: Event) -> Event:
         """The event without what other providers' cookies say of the browser."""
-        if event.visitor_ids.keys() <= {self.alias}:
+        if not event.visitor_ids or event.visitor_ids.keys() <= {self.alias}:
             return event
         own = {alias: id_ for alias, id_ in event.visitor_ids.items() if alias == self.alias}
         return msgspec.structs.replace(event, visitor_ids=own)
@@ -134,7 +134,10 @@ class Runner:
 
     def wants(self, event: Event) -> bool:
         """Whether the event is handed over. Raises what ``Plugin.wants`` raises."""
-        return all(self._passes(screener, event) for screener in self._screeners) and self.plugin.wants(event)
+        for screener in self._screeners:
+            if not self._passes(screener, event):
+                return False
+        return self.plugin.wants(event)
 
     def _passes(self, screener: Plugin, event: Event) -> bool:
         try:

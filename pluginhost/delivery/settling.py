@@ -17,6 +17,7 @@ from pluginhost.delivery import accounts
 from pluginhost.delivery.envelopes import join
 from pluginhost.delivery.lanes import LeaseLost
 from pluginhost.delivery.news import News
+from pluginhost.delivery.sql import execute
 from pluginhost.models import Chunk, Delivery
 
 if TYPE_CHECKING:
@@ -34,6 +35,12 @@ MAX_RETRY_AFTER = 3600.0
 PAUSES = (0.1, 0.5, 2.0)
 #: Rows of one INSERT, each with an event of up to 32 KiB: a server takes 4 MiB, and escapes may double them.
 ROWS = 50
+
+FINISH = 'DELETE FROM "pluginhost_delivery" WHERE "id" IN {ids} AND token = %s'
+SWEEP = """
+    DELETE FROM "pluginhost_chunk" WHERE "id" IN {ids}
+    AND NOT EXISTS (SELECT 1 FROM "pluginhost_delivery" WHERE chunk_id = "pluginhost_chunk"."id")
+"""
 
 
 @dataclass
@@ -97,14 +104,7 @@ def _settle(claim: Claim, outcome: Outcome, lane: LaneOptions, news: News) -> li
     """One try, in one transaction. Returns the deliveries that are held no more."""
     with transaction.atomic(claim.using):
         take_write_lock(connections[claim.using], Delivery)
-        held = dict(claim.rows().order_by("id").select_for_update().values_list("id", "done"))
-        # ``done`` too: a commit whose answer was lost has happened, and must not happen again.
-        if held != {pk: delivery.done for pk, delivery in claim.deliveries.items()}:
-            raise LeaseLost
-        finished = _write_failures(claim, outcome, lane, news)
-        finished += _write_progress(claim, outcome, finished)
-        if outcome.deferred:
-            finished += _defer(claim, outcome, outcome.deferred, lane, news)
+        finished = _finish(claim) if _is_whole(claim, outcome) else _write_down(claim, outcome, lane, news)
         accounts.add(
             {
                 (claim.lane, "delivered"): outcome.delivered,
@@ -113,6 +113,36 @@ def _settle(claim: Claim, outcome: Outcome, lane: LaneOptions, news: News) -> li
             },
             claim.using,
         )
+    return finished
+
+
+def _is_whole(claim: Claim, outcome: Outcome) -> bool:
+    """Whether all that is claimed is finished, and nothing has failed."""
+    unfinished = sum(delivery.n - delivery.done for delivery in claim.deliveries.values())
+    return outcome.done == unfinished and not outcome.failures and not outcome.deferred
+
+
+def _finish(claim: Claim) -> list[Delivery]:
+    """The usual end: all of it goes, or nothing, if it has passed to another worker or is gone already."""
+    ids = list(claim.deliveries)
+    if execute(claim.using, FINISH, [*ids, claim.stored_token], n=len(ids)) != len(ids):
+        raise LeaseLost
+    finished = list(claim.deliveries.values())
+    for delivery in finished:
+        delivery.done = delivery.n
+    return finished
+
+
+def _write_down(claim: Claim, outcome: Outcome, lane: LaneOptions, news: News) -> list[Delivery]:
+    """Whatever else can come of a batch. Returns the deliveries that are held no more."""
+    held = dict(claim.rows().order_by("id").select_for_update().values_list("id", "done"))
+    # ``done`` too: a commit whose answer was lost has happened, and must not happen again.
+    if held != {pk: delivery.done for pk, delivery in claim.deliveries.items()}:
+        raise LeaseLost
+    finished = _write_failures(claim, outcome, lane, news)
+    finished += _write_progress(claim, outcome, finished)
+    if outcome.deferred:
+        finished += _defer(claim, outcome, outcome.deferred, lane, news)
     return finished
 
 
@@ -221,8 +251,7 @@ def sweep_chunks(using: str, chunk_ids: Iterable[int] | None = None) -> int:
     Called after the commit that finished a delivery: of two lanes that finish the
     same chunk at once, the later one sees no delivery left.
     """
-    chunks = Chunk.objects.using(using).filter(deliveries=None)
     if chunk_ids is None:
-        return chunks.delete()[0]
-    ids = list(chunk_ids)
-    return chunks.filter(id__in=ids).delete()[0] if ids else 0
+        return Chunk.objects.using(using).filter(deliveries=None).delete()[0]
+    ids = sorted(chunk_ids)
+    return execute(using, SWEEP, ids, n=len(ids)) if ids else 0

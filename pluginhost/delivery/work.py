@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pluginhost.delivery.lanes import Claim, Item
     from pluginhost.delivery.marks import Marks
     from pluginhost.delivery.runner import Runner
+    from pluginhost.events import Event
 
 logger = logging.getLogger("pluginhost.delivery")
 
@@ -61,8 +62,8 @@ def _work_off(runner: Runner, held: Claim, stopping: Callable[[], bool]) -> Outc
     """Deliver what is claimed, slice by slice."""
     outcome = Outcome(held.items, 0)
     # Only now that the claim is committed: who marks a person later sees it, and waits for it.
-    forgotten = marks(held.using)
-    held.items = [_without_the_forgotten(item, forgotten) for item in held.items]
+    if forgotten := marks(held.using):
+        held.items = [_without_the_forgotten(item, forgotten) for item in held.items]
     careful = any(delivery.kills >= SUSPICIOUS_KILLS for delivery in held.deliveries.values())
     outcome = _give_up_the_uncertain(runner, held) or outcome
     for items in _slices(held.items, 1 if careful else runner.batch_size):
@@ -100,10 +101,17 @@ def _slices(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
 
 def _attempt(runner: Runner, held: Claim, items: Sequence[Item], stopping: Callable[[], bool]) -> Outcome:
     """Run what can be run, and say what became of each item."""
-    others = [index for index, item in enumerate(items) if not item.stored.erased]
-    refused = {index: failure for index in others if (failure := _refusal(runner, held, items[index]))}
-    tried = [index for index in others if index not in refused]
-    events = [event for index in tried if (event := items[index].stored.event)]
+    tried: list[int] = []
+    events: list[Event] = []
+    refused: dict[int, Failure] = {}
+    for index, item in enumerate(items):
+        if item.stored.erased:
+            continue
+        if failure := _refusal(runner, held, item):
+            refused[index] = failure
+        elif event := item.stored.event:
+            tried.append(index)
+            events.append(event)
     result = runner.run(events, attempt=held.attempt, keep=_keeper(held), stopping=stopping) if events else Result()
     done = tried[result.done] if result.done < len(events) else len(items)
     outcome = Outcome(

@@ -18,7 +18,7 @@ from django.db import connections
 
 from pluginhost import signals
 from pluginhost.delivery import troubles
-from pluginhost.delivery.intake import take
+from pluginhost.delivery.intake import TAKE, take
 from pluginhost.workers import lane_thread
 from pluginhost.workers.draining import UNHEALTHY, DrainWatch, drain
 from pluginhost.workers.health import Housekeeper
@@ -92,12 +92,14 @@ class Worker:
     def _take_until_told(self) -> int:
         pause = POLL_FIRST
         while not self._told_to_end:
-            if self._guarded(lambda: take(self.using)):
+            taken = self._guarded(lambda: take(self.using))
+            if taken:
                 pause = POLL_FIRST
                 for thread in self.threads:
                     thread.wake.set()
-            else:
+            if taken < TAKE:  # what comes next gathers meanwhile: a batch costs much the same whatever its size
                 time.sleep(pause)
+            if not taken:
                 pause = min(pause * 2, lane_thread.POLL_LAST)
             if self._something_is_wrong():
                 return UNHEALTHY
