@@ -40,7 +40,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks", description="What the host costs, beside its peers.")
     parser.add_argument("names", nargs="*", metavar="ROW", help="Names of rows, or of cases; * is for anything.")
     parser.add_argument("--list", action="store_true", help="Name the rows, and measure nothing.")
-    parser.add_argument("--short", action="store_true", help="Two to three minutes: smaller numbers, wider spreads.")
+    parser.add_argument("--short", action="store_true", help="Some four minutes: smaller numbers, wider spreads.")
     parser.add_argument("--json", type=Path, metavar="FILE", help="Write the results there too.")
     parser.add_argument(
         "--docs",

@@ -67,13 +67,13 @@ def valkey(run: Run) -> Iterator[Figures]:
 
 
 def calls(run: Run, row: Row, broker: str, conf: dict[str, Any]) -> Iterator[Figures]:
-    number = run.size(500, 150)
+    number = run.size(300, 100)
     results = play(
         {
             "ours": Contestant(with_host, run.places.database("sqlite"), broker, number),
             "peer": Contestant(with_delay, run.places.database("sqlite"), broker, conf, number),
         },
-        rounds=run.size(12, 4),
+        rounds=run.size(12, 3),
     )
     yield Figures(row.name, results["ours"], results["peer"])
 
@@ -152,14 +152,14 @@ def _turns(act: Callable[[Any], None], queue: str, number: int) -> Iterator[floa
 def workers(run: Run) -> Iterator[Figures]:
     if missing := [name for name in ("kissmetrics", "piwik", "mongo", "timeseries") if not is_installed(name)]:
         raise Skipped(f"not installed: {', '.join(missing)}")
-    broker, events = run.places.rabbitmq, run.size(10_000, 2_000)
-    contestants = {"peer": Contestant(executed, broker, run.size(5_000, 2_000))}
+    broker, events = run.places.rabbitmq, run.size(6_000, 2_000)
+    contestants = {"peer": Contestant(executed, broker, run.size(4_000, 2_000))}
     if WORKERS.name in run.wanted:
         mongodb = run.places.mongodb
         contestants["four"] = Contestant(delivered, run.places.database("postgres"), broker, events, mongodb)
     if LANES.name in run.wanted:
         contestants["lanes"] = Contestant(delivered, run.places.database("postgres"), broker, 2 * events, None)
-    results = play(contestants, rounds=run.size(5, 1), warm_up=run.size(1, 0))
+    results = play(contestants, rounds=run.size(4, 1), warm_up=run.size(1, 0))
     for row, name in ((WORKERS, "four"), (LANES, "lanes")):
         if name in results:
             yield Figures(row.name, results[name], results["peer"])

@@ -24,7 +24,7 @@ FLOW = Row(
 
 @measures(FLOW)
 def flow(run: Run) -> Iterator[Figures]:
-    events = run.size(60_000, 10_000)
+    events = run.size(60_000, 6_000)
     results = play(
         {
             "ours": Contestant(with_host, run.places.database("sqlite"), events),

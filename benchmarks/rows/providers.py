@@ -47,7 +47,7 @@ def matomo(run: Run) -> Iterator[Figures]:
 
 @measures(KISSMETRICS)
 def kissmetrics(run: Run) -> Iterator[Figures]:
-    return lane(run, KISSMETRICS, "kissmetrics", "", FAR, run.size(8_000, 1_600), run.size(100, 50))
+    return lane(run, KISSMETRICS, "kissmetrics", "", FAR, run.size(8_000, 800), run.size(100, 30))
 
 
 def lane(run: Run, row: Row, alias: str, marker: str, delay: float, ours: int, peers: int) -> Iterator[Figures]:
