@@ -89,12 +89,15 @@ def implementations(manager: pluggy.PluginManager, hook: str) -> tuple[Implement
 def ask(hook: str, implementations: tuple[Implementation, ...], **arguments: Any) -> Iterator[Answer]:
     """Call every implementation; one that raises is logged with its alias, and the others go on."""
     for implementation in implementations:
+        token = _hook.set(implementation.alias)
         try:
-            with inside(implementation.alias), harmless():
+            with harmless():
                 value = implementation(**arguments)
         except Exception as error:
             _log(implementation, hook, error)
             continue
+        finally:
+            _hook.reset(token)
         yield Answer(implementation.alias, value)
 
 

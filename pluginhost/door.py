@@ -7,12 +7,12 @@ an event. Every problem names the path of the bad value.
 from __future__ import annotations
 
 import datetime as dt
-import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
+from math import isfinite
 from typing import Any
 from uuid import UUID
 
@@ -50,28 +50,38 @@ class _Walk:
     def value(self, value: Any, depth: int) -> Any:
         kind = type(value)
         if kind is str:
-            return self.text(value)
+            self.left -= len(value)
+            if self.left < 0:
+                raise _too_large("")
+            return value if value.isascii() and "\0" not in value else plain("", value)
         if value is None or kind is bool:
             return value
         if kind is int:
-            return _integer(value)
-        if kind is float:
-            return finite("", value)
-        if kind is dict or isinstance(value, Mapping):
+            if _INT_MIN <= value <= _INT_MAX:
+                return value
+        elif kind is float:
+            if isfinite(value):
+                return value
+        elif kind is dict:
             return self.container(value, depth, self.mapping)
-        if isinstance(value, (list, tuple, set, frozenset)):
+        elif kind is list:
             return self.container(value, depth, self.sequence)
         return self.converted(value, depth)
 
     def converted(self, value: Any, depth: int) -> Any:
+        """What is no plain value of JSON, or one that JSON can't hold."""
         if isinstance(value, Enum):
             return self.value(value.value, depth)
         if isinstance(value, (str, Promise)):
-            return self.text(exact("", value))
+            return self.value(exact("", value), depth)
         if isinstance(value, int):
             return _integer(int(value))
         if isinstance(value, float):
             return finite("", float(value))
+        if isinstance(value, Mapping):
+            return self.container(value, depth, self.mapping)
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return self.container(value, depth, self.sequence)
         if isinstance(value, Decimal):
             return _decimal(value)
         if isinstance(value, dt.datetime):
@@ -94,7 +104,9 @@ class _Walk:
         self.open.add(id(value))
         try:
             # Each value takes at least a byte of JSON: a shared list of lists cannot explode before its size is seen.
-            self.spend(len(value))
+            self.left -= len(value)
+            if self.left < 0:
+                raise _too_large("")
             return read(value, depth + 1)
         except InvalidEvent:
             raise
@@ -105,18 +117,27 @@ class _Walk:
 
     def mapping(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
         result = {}
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise InvalidEvent("", f"the key {shown(key):.80} is not a string")
-            name = key if type(key) is str else exact("", key)
+        masked = self.masked
+        names: Iterable[Any] = value
+        masks: Callable[[str, frozenset[str]], bool] = is_masked
+        if not _are_plain(value):  # long names are not remembered: a visitor may think of as many as there is memory
+            names, masks = map(self.name, value), is_masked.__wrapped__
+        for name, item in zip(names, value.values(), strict=True):
             try:
-                if is_masked(name if len(name) <= MAX_NAME else self.text(name)[:MAX_NAME], self.masked):
-                    result[name] = MASK
-                else:
-                    result[name] = self.value(item, depth)
+                result[name] = MASK if masks(name, masked) else self.value(item, depth)
             except InvalidEvent as error:
                 raise error.within(_step(name)) from error.__cause__
         return result
+
+    def name(self, key: Any) -> str:
+        """A key that is something else than text, or longer than most."""
+        if not isinstance(key, str):
+            raise InvalidEvent("", f"the key {shown(key):.80} is not a string")
+        name = exact("", key)
+        self.left -= len(name)
+        if self.left < 0:
+            raise _too_large(_step(name))
+        return name
 
     def sequence(self, value: Any, depth: int) -> list[Any]:
         result = []
@@ -127,14 +148,14 @@ class _Walk:
                 raise error.within(f"[{len(result)}]") from error.__cause__
         return result
 
-    def text(self, value: str) -> str:
-        self.spend(len(value))
-        return plain("", value)
 
-    def spend(self, size: int) -> None:
-        self.left -= size
-        if self.left < 0:
-            raise InvalidEvent("", f"the event is larger than {MAX_BYTES} bytes")
+def _too_large(path: str) -> InvalidEvent:
+    return InvalidEvent(path, f"the event is larger than {MAX_BYTES} bytes")
+
+
+def _are_plain(keys: Iterable[Any]) -> bool:
+    """Whether keys are text and nothing else, of usual lengths; asked without a step of Python's for each."""
+    return {*map(type, keys)} <= {str} and max(map(len, keys), default=0) <= MAX_NAME
 
 
 def _integer(value: int) -> int:
@@ -190,7 +211,7 @@ def plain(path: str, text: str) -> str:
 
 
 def finite(path: str, number: float) -> float:
-    if not math.isfinite(number):
+    if not isfinite(number):
         raise InvalidEvent(path, f"{number} is not a number of JSON")
     return number
 
@@ -244,11 +265,13 @@ def _walked(path: str, value: Any, masked: frozenset[str]) -> Any:
 
 def event_name(path: str, value: Any) -> str:
     """The name of an event: 1 to 200 characters."""
-    if isinstance(value, Enum):
-        value = value.value
-    if not isinstance(value, (str, Promise)):
-        raise InvalidEvent(path, f"is of type {type(value).__name__}; it must be a string")
-    name = plain(path, exact(path, value))
+    if type(value) is not str:
+        if isinstance(value, Enum):
+            value = value.value
+        if not isinstance(value, (str, Promise)):
+            raise InvalidEvent(path, f"is of type {type(value).__name__}; it must be a string")
+        value = exact(path, value)
+    name = plain(path, value)
     if not name.strip():
         raise InvalidEvent(path, "is empty")
     if len(name) > MAX_NAME:
@@ -260,9 +283,11 @@ def identifier(path: str, value: Any) -> str | None:
     """A person's id as text of at most 255 characters; None and empty text are no id."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (str, int, UUID, Promise)):
-        raise InvalidEvent(path, f"is of type {type(value).__name__}; it must be a string, an integer or a UUID")
-    text = plain(path, exact(path, value))
+    if type(value) is not str:
+        if isinstance(value, bool) or not isinstance(value, (str, int, UUID, Promise)):
+            raise InvalidEvent(path, f"is of type {type(value).__name__}; it must be a string, an integer or a UUID")
+        value = exact(path, value)
+    text = plain(path, value)
     if len(text) > MAX_ID:
         raise InvalidEvent(path, f"has {len(text)} characters; {MAX_ID} are allowed")
     return text or None

@@ -39,13 +39,14 @@ ANONYMOUS_ID = re.compile(r"[0-9a-f]{32}")
 
 def known_user(request: HttpRequest) -> Any:
     """The user that this request has resolved already, or None. Runs no query, reads no session."""
-    for name in ("user", "_cached_user", "_acached_user"):  # the last is where ``request.auser`` leaves it
-        user = request.__dict__.get(name)
-        if isinstance(user, LazyObject):  # the user itself: each look through the lazy one costs a call
-            user = None if user._wrapped is empty else user._wrapped
-        if user is not None:
-            return user
-    return None
+    kept = request.__dict__
+    user = kept.get("user")
+    if isinstance(user, LazyObject):  # the user itself: each look through the lazy one costs a call
+        user = None if user._wrapped is empty else user._wrapped
+    if user is not None:
+        return user
+    cached = kept.get("_cached_user")
+    return kept.get("_acached_user") if cached is None else cached  # where ``request.auser`` leaves it
 
 
 def unwrapped(request: Any) -> Any:

@@ -54,9 +54,10 @@ class TrackerMiddleware:
         waiting = _begin(request)
         try:
             response: HttpResponseBase = self.get_response(request)
-            if _is_counted(request, response):
+            settings = get_settings()
+            if _is_counted(request, response, settings):
                 host.page(request)
-            _finish(request, response)
+            _finish(request, response, settings)
         finally:
             waiting.close()
         return response
@@ -65,9 +66,10 @@ class TrackerMiddleware:
         waiting = _begin(request)
         try:
             response: HttpResponseBase = await self.get_response(request)
-            if _is_counted(request, response):
+            settings = get_settings()
+            if _is_counted(request, response, settings):
                 await host.apage(request)  # in a thread: there the filters can look up whom they must
-            _finish(request, response)
+            _finish(request, response, settings)
         finally:
             await waiting.aclose()
         return response
@@ -78,13 +80,11 @@ def _begin(request: HttpRequest) -> Buffer:
     return Buffer(host.send)
 
 
-def _is_counted(request: HttpRequest, response: HttpResponseBase) -> bool:
-    settings = get_settings()
+def _is_counted(request: HttpRequest, response: HttpResponseBase, settings: Settings) -> bool:
     return settings.PAGE_VIEWS == "server" and is_page_view(request, response, settings)
 
 
-def _finish(request: HttpRequest, response: HttpResponseBase) -> None:
-    settings = get_settings()
+def _finish(request: HttpRequest, response: HttpResponseBase, settings: Settings) -> None:
     if response.streaming:
         is_page = _is_page(response) and not isinstance(response, FileResponse)
         rendering.begin_stream(request, host.registry, is_page=is_page)
