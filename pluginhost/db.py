@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
 from decimal import Decimal
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -56,29 +55,23 @@ class harmless:  # noqa: N801 - a context manager, as those of contextlib
     deadlock. What comes next must not be committed as if nothing had happened.
     """
 
-    __slots__ = ("_guards", "_stack")
+    __slots__ = ("_watched",)
 
     def __enter__(self) -> None:
-        self._guards: list[_Guard] = []
-        self._stack: ExitStack | None = None
+        self._watched: list[tuple[BaseDatabaseWrapper, Callable[..., Any]]] = []
         for alias in _delicate:
-            if is_open(connections[alias]):
-                self._watch(connections[alias])
-
-    def _watch(self, connection: BaseDatabaseWrapper) -> None:
-        self._stack = self._stack or ExitStack()
-        if connection.vendor == "mysql":
-            self._stack.enter_context(connection.execute_wrapper(mysql.see_victims))
-        else:
-            guard = _Guard(connection)
-            self._guards.append(guard)
-            self._stack.enter_context(connection.execute_wrapper(guard))
+            connection = connections[alias]
+            if is_open(connection):
+                watcher = mysql.see_victims if connection.vendor == "mysql" else _Guard(connection)
+                connection.execute_wrappers.append(watcher)
+                self._watched.append((connection, watcher))
 
     def __exit__(self, *error: object) -> None:
-        if self._stack is not None:
-            self._stack.close()
-        for guard in self._guards:
-            guard.end()
+        for connection, _ in self._watched:
+            connection.execute_wrappers.pop()
+        for _, watcher in self._watched:
+            if isinstance(watcher, _Guard):
+                watcher.end()
 
 
 class _Guard:
@@ -89,24 +82,28 @@ class _Guard:
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.connection = connection
-        self._name = ""
         self._begun = self._failed = False
-        self._needed_rollback = connection.needs_rollback
-        self._outer = next((each for each in reversed(connection.execute_wrappers) if isinstance(each, _Guard)), None)
-        self._outer_had_failed = self._outer is not None and self._outer._failed
 
     def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
         if self.connection in self._busy:
             return execute(sql, params, many, context)
         if not self._begun:
-            self._begun = True
-            self._name = self.connection.ops.quote_name(f"pluginhost_{token_hex(4)}")
-            self._run("SAVEPOINT")
+            self._begin()
         try:
             return execute(sql, params, many, context)
         except DatabaseError:
             self._failed = True
             raise
+
+    def _begin(self) -> None:
+        self._begun = True
+        self._name = self.connection.ops.quote_name(f"pluginhost_{token_hex(4)}")
+        self._needed_rollback = self.connection.needs_rollback
+        wrappers = self.connection.execute_wrappers
+        outer = [each for each in wrappers[: wrappers.index(self)] if isinstance(each, _Guard)]
+        self._outer = outer[-1] if outer else None
+        self._outer_had_failed = self._outer is not None and self._outer._failed
+        self._run("SAVEPOINT")
 
     def end(self) -> None:
         """Undo what was done, if a statement failed; forget the savepoint."""
