@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import traceback
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import importlib_metadata
@@ -98,18 +99,25 @@ def load(configured: Mapping[str, Mapping[str, Any]]) -> Loading:
 def _loaded(plugin: Plugin, entry_point: Any, by_hook: Mapping[str, Iterable[Implementation]]) -> Loaded:
     own = {hook: i for hook, found in by_hook.items() for i in found if i.alias == plugin.alias}
     delivery_hook = next((hook for hook in DELIVERY_HOOKS if hook in own), None)
+    distribution, version = _name_and_version(entry_point.dist)
     return Loaded(
         plugin=plugin,
-        distribution=_distribution(entry_point),
-        version=entry_point.dist.version if entry_point.dist else "",
+        distribution=distribution,
+        version=version,
         hooks=tuple(own),
         delivery_hook=delivery_hook,
         deliver=own[delivery_hook] if delivery_hook else None,
     )
 
 
+@lru_cache
+def _name_and_version(distribution: Any) -> tuple[str, str]:
+    """Kept, as each look reads and parses all that the package says of itself."""
+    return (distribution.name, distribution.version) if distribution else ("unknown distribution", "")
+
+
 def _distribution(entry_point: Any) -> str:
-    return entry_point.dist.name if entry_point.dist else "unknown distribution"
+    return _name_and_version(entry_point.dist)[0]
 
 
 def _where(alias: str, entry_point: Any) -> str:
@@ -250,7 +258,6 @@ def _options(where: str, cls: type[Plugin], given: Mapping[str, Any]) -> tuple[A
 
 def _register(manager: pluggy.PluginManager, plugin: Plugin, entry_point: Any) -> None:
     """Register with pluggy, or leave no trace and say what is wrong with the plugin's hooks."""
-    where = _where(plugin.alias, entry_point)
     try:
         manager.register(plugin, name=plugin.alias)
         problem = next(_hook_problems(manager, plugin), None)
@@ -261,7 +268,7 @@ def _register(manager: pluggy.PluginManager, plugin: Plugin, entry_point: Any) -
     if manager.has_plugin(plugin.alias):  # pluggy keeps a plugin whose registration failed half-way
         manager.unregister(name=plugin.alias)
     raise ConfigurationError(
-        f"{where}: {problem}",
+        f"{_where(plugin.alias, entry_point)}: {problem}",
         id="pluginhost.E006",
         hint=f"The hooks are {listing(HOOKS)}; their arguments are in pluginhost.hookspecs.",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
@@ -34,10 +35,16 @@ def _convert_custom(kind: type, value: Any) -> Any:
     raise TypeError(f"expected `{kind.__name__}`, got `{type(value).__name__}`")
 
 
+@cache
+def _fields(kind: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    """Kept, as msgspec evaluates all annotations each time."""
+    return msgspec.structs.fields(kind)
+
+
 def problems_and_values(kind: type[msgspec.Struct], given: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
     """Check each known key of ``given`` against the struct ``kind``; a value never appears in a problem."""
     problems, values = [], {}
-    for field in msgspec.structs.fields(kind):
+    for field in _fields(kind):
         if field.name not in given:
             if field.required:
                 problems.append(f"the option {field.name} is missing.")
@@ -97,7 +104,7 @@ def _password(text: str) -> str | None:
 
 
 def names(kind: type[msgspec.Struct]) -> tuple[str, ...]:
-    return tuple(field.name for field in msgspec.structs.fields(kind))
+    return kind.__struct_fields__
 
 
 LANE_OPTIONS = frozenset(names(LaneOptions))
