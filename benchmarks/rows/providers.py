@@ -47,7 +47,8 @@ def matomo(run: Run) -> Iterator[Figures]:
 
 @measures(KISSMETRICS)
 def kissmetrics(run: Run) -> Iterator[Figures]:
-    return lane(run, KISSMETRICS, "kissmetrics", "", FAR, run.size(8_000, 800), run.size(100, 30))
+    # A batch for each of its threads at least, or some would have nothing to do.
+    return lane(run, KISSMETRICS, "kissmetrics", "", FAR, run.size(8_000, CONCURRENCY * CHUNK), run.size(100, 30))
 
 
 def lane(run: Run, row: Row, alias: str, marker: str, delay: float, ours: int, peers: int) -> Iterator[Figures]:
