@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
+from itertools import islice
 from math import isfinite
 from typing import Any
 from uuid import UUID
@@ -103,10 +104,6 @@ class _Walk:
             raise InvalidEvent("", f"deeper than {MAX_DEPTH} levels")
         self.open.add(id(value))
         try:
-            # Each value takes at least a byte of JSON: a shared list of lists cannot explode before its size is seen.
-            self.left -= len(value)
-            if self.left < 0:
-                raise _too_large("")
             return read(value, depth + 1)
         except InvalidEvent:
             raise
@@ -115,14 +112,28 @@ class _Walk:
         finally:
             self.open.discard(id(value))
 
+    def some(self, values: Iterable[Any]) -> list[Any]:
+        """What a class of the caller's gives, whatever it says of its length: no more than what is too large."""
+        return list(islice(values, self.left + 1))
+
     def mapping(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
         result = {}
         masked = self.masked
         names: Iterable[Any] = value
+        items: Collection[Any]
+        if type(value) is dict:
+            items = value.values()
+        else:
+            pairs = self.some(value.items())
+            names, items = [key for key, _ in pairs], [item for _, item in pairs]
+        # Each value takes at least a byte of JSON: a shared list of lists cannot explode before its size is seen.
+        self.left -= len(items)
+        if self.left < 0:
+            raise _too_large("")
         masks: Callable[[str, frozenset[str]], bool] = is_masked
-        if not _are_plain(value):  # long names are not remembered: a visitor may think of as many as there is memory
-            names, masks = map(self.name, value), is_masked.__wrapped__
-        for name, item in zip(names, value.values(), strict=True):
+        if not _are_plain(names):  # long names are not remembered: a visitor may think of as many as there is memory
+            names, masks = map(self.name, names), is_masked.__wrapped__
+        for name, item in zip(names, items, strict=True):
             try:
                 result[name] = MASK if masks(name, masked) else self.value(item, depth)
             except InvalidEvent as error:
@@ -140,8 +151,12 @@ class _Walk:
         return name
 
     def sequence(self, value: Any, depth: int) -> list[Any]:
-        result = []
-        for item in value:
+        result: list[Any] = []
+        items = value if type(value) is list else self.some(value)
+        self.left -= len(items)
+        if self.left < 0:
+            raise _too_large("")
+        for item in items:
             try:
                 result.append(self.value(item, depth))
             except InvalidEvent as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import itertools
 import json
 from collections.abc import Mapping
 from decimal import Decimal
@@ -95,6 +96,31 @@ class Raising(Mapping):
         return 1
 
 
+class Endless(Raising):
+    """One that says it is empty."""
+
+    def __getitem__(self, key):
+        return None
+
+    def __iter__(self):
+        return map(str, itertools.count())
+
+    def __len__(self):
+        return 0
+
+
+class EndlessList(list):
+    def __iter__(self):
+        return itertools.repeat(None)
+
+
+class Renaming(dict):
+    """One whose items are not those that its keys and values are."""
+
+    def items(self):
+        return [(f"my_{key}", value) for key, value in super().items()]
+
+
 class Odd(enum.Enum):
     ONE = object()
 
@@ -154,6 +180,9 @@ REFUSED = [
     ({"a": dt.datetime.min.replace(tzinfo=dt.timezone(dt.timedelta(hours=2)))}, "properties.a", "years 1 to 9999"),
     ({"a": Raising()}, "properties.a", "it raised RuntimeError"),
     (Raising(), "properties", "it raised RuntimeError"),
+    ({"a": Endless()}, "properties.a", "larger than 32768 bytes"),
+    ({"a": [Endless()]}, "properties.a[0]", "larger than 32768 bytes"),
+    ({"a": EndlessList()}, "properties.a", "larger than 32768 bytes"),
     ({"a": lazystr(Mute("x"))}, "properties.a", "it raised RuntimeError"),
     ([("a", 1)], "properties", "is of type list; it must be a dict"),
     ("a", "properties", "is of type str; it must be a dict"),
@@ -291,6 +320,12 @@ def test_the_limits_themselves_are_allowed(configure):
     assert host.track(None, "x", {"a": [[]] * 5, "b": [nested(3)] * 2})  # shared is no cycle
     assert host.track(None, "x", user_id="", anonymous_id="")
     assert memory.events[-1].user_id is memory.events[-1].anonymous_id is None
+
+
+def test_a_mapping_of_another_class_is_read_by_its_items(configure):
+    configure(recorder={})
+    host.track(None, "x", Renaming(token="t", colour="red"))
+    assert memory.events[-1].properties == {"my_token": "[masked]", "my_colour": "red"}
 
 
 def test_a_user_who_is_not_saved_is_nobody(configure):
