@@ -28,12 +28,13 @@ WHAT = "A Django page with the middleware and one host.track, SQLite"
 AGAINST_SEGMENT = Row("page-segment", WHAT, "with Segment", "pages/s", "least", 0.93)
 AGAINST_CELERY = Row("page-celery", WHAT, "with Celery's delay, Valkey", "pages/s", "least", 1.5)
 AGAINST_NOTHING = Row("page-plain", WHAT, "without tracking", "pages/s", must=False)
+AGAINST_INSERT = Row("page-insert", WHAT, "with a bare cursor INSERT", "pages/s", must=False)
 DELIVERED = Row(
     "page-delivered", f"{WHAT}, and a worker that delivers meanwhile", "with Segment", "pages/s", must=False
 )
 
 
-@measures(AGAINST_SEGMENT, AGAINST_CELERY, AGAINST_NOTHING, DELIVERED)
+@measures(AGAINST_SEGMENT, AGAINST_CELERY, AGAINST_INSERT, AGAINST_NOTHING, DELIVERED)
 def pages(run: Run) -> Iterator[Figures]:
     seconds = run.size(40, 10) / 10
     url = run.places.receiver(SEGMENT)
@@ -43,6 +44,7 @@ def pages(run: Run) -> Iterator[Figures]:
         "celery": Contestant(
             page, "celery", run.places.database("sqlite"), seconds, {"BENCHMARKS_BROKER": run.places.valkey}
         ),
+        "insert": Contestant(page, "insert", run.places.database("sqlite"), seconds, {}),
         "plain": Contestant(page, "plain", run.places.database("sqlite"), seconds, {}),
     }
     if DELIVERED.name in run.wanted:
@@ -55,6 +57,7 @@ def pages(run: Run) -> Iterator[Figures]:
     note += f"; {sum(turn['arrived'] for turn in results['segment']) / pages:.1%} of Segment's events arrived"
     yield Figures(AGAINST_SEGMENT.name, rates["ours"], rates["segment"], note)
     yield Figures(AGAINST_CELERY.name, rates["ours"], rates["celery"])
+    yield Figures(AGAINST_INSERT.name, rates["ours"], rates["insert"])
     yield Figures(AGAINST_NOTHING.name, rates["ours"], rates["plain"])
     if DELIVERED.name in run.wanted:
         yield Figures(DELIVERED.name, rates["delivered"], rates["segment"])
@@ -68,7 +71,7 @@ def page(
     A turn ends when what its pages have tracked has come to rest, so that the next
     contestant has the machine. Segment's client drops what its queue does not hold.
     """
-    plugins = four() if kind == "host" else {}
+    plugins = four() if kind == "host" else {}  # without any, the tables are there all the same
     if delivering:  # lanes that do nothing: what a provider's lane costs is another row
         plugins = {name: options if name in FILTERS else {"PLUGIN": "nothing"} for name, options in plugins.items()}
     with ExitStack() as ending:
@@ -90,7 +93,7 @@ def page(
         while True:
             before, visit = found, visitors.visit(seconds)
             found = before if kind == "plain" else _at_rest(tracked, before + visit.pages)
-            if kind in ("host", "celery"):
+            if kind in ("host", "insert", "celery"):
                 assert found - before == visit.pages, f"{found - before} events of {visit.pages} pages"
             yield {**visit._asdict(), "arrived": found - before}
 

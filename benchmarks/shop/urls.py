@@ -10,6 +10,7 @@ urlpatterns = [
     path("orders/<int:number>/paid/", views.plain, name="paid"),
     path("plain/<int:number>/", views.plain),
     path("host/<int:number>/", views.with_host),
+    path("insert/<int:number>/", views.with_insert),
     path("segment/<int:number>/", views.with_segment),
     path("celery/<int:number>/", views.with_celery),
 ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import uuid
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from django.db import connection
 from django.http import HttpResponse
 
 from benchmarks import sample
@@ -30,6 +32,20 @@ def with_host(request: HttpRequest, number: int) -> HttpResponse:  # noqa: ARG00
     from pluginhost import host  # here: the site is measured without the host too
 
     host.track(request, sample.NAME, sample.PROPERTIES, user_id=sample.USER_ID)
+    return page()
+
+
+#: As many bytes as an event of ours has.
+PAYLOAD = b"[%s]" % (b" " * 900)
+
+
+def with_insert(request: HttpRequest, number: int) -> HttpResponse:  # noqa: ARG001
+    """What remains of an outbox when everything else is taken away."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO pluginhost_envelope (envelope_id, version, lanes, n, payload) VALUES (%s, %s, %s, %s, %s)",
+            (uuid.uuid4().hex, 1, "one,two,three,four", 1, PAYLOAD),
+        )
     return page()
 
 
