@@ -142,6 +142,7 @@ def _pages(results: Results) -> str:
         ("the page", "pages"),
         [
             ("without tracking", rate("page-plain", "peer")),
+            ("with a bare INSERT, SQLite", rate("page-insert", "peer")),
             ("with the middleware and one `host.track`, SQLite", rate("page-segment")),
             ("the same, and a worker on this machine delivers meanwhile", rate("page-delivered")),
             ("with Segment, which delivers meanwhile", rate("page-segment", "peer")),
