@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import threading
 from concurrent.futures import Future, InvalidStateError
 from http.client import HTTPResponse
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Client:
-    """Makes calls, and does with each what it says and no more. Threads may share it.
+    """Makes calls, and does with each what it says and no more. Threads may share it, and a child of a fork may use it.
 
     No redirect is followed, no cookie is kept, and no password is taken out of
     ``~/.netrc``. Proxies and certificates of the environment (``HTTPS_PROXY``,
@@ -40,8 +41,13 @@ class Client:
     def __init__(self, user_agent: str, *, connections: int = 1) -> None:
         """``connections`` are kept open to each server, at most. None is opened yet."""
         self._headers = {**requests.utils.default_headers(), "User-Agent": user_agent}
-        self._adapter = _Adapter(pool_maxsize=connections)
+        self._connections = connections
+        self._begin()
         self._settings: dict[tuple[str, str], Any] = {}
+
+    def _begin(self) -> None:
+        self._adapter = _Adapter(pool_maxsize=self._connections)
+        self._process = os.getpid()
 
     def call(
         self,
@@ -62,9 +68,11 @@ class Client:
         # Made by hand: a session takes each URL apart, merges options, looks for cookies, reads the environment; that
         # takes as long as the call itself.
         request = requests.PreparedRequest()
-        request.method, request.url, request.body = method, url, body  # type: ignore[assignment]
+        request.method, request.url, request.body = method, url, body or None  # type: ignore[assignment]
         request.headers = CaseInsensitiveDict({**self._headers, **(headers or {})})
-        request.prepare_content_length(body)  # type: ignore[arg-type]
+        request.prepare_content_length(request.body)
+        if self._process != os.getpid():
+            self._begin()  # the connections from before a fork are the parent's
         _call.end = monotonic() + sum(timeouts)
         return self._adapter.send(request, timeout=timeouts, **self._settings_of(url))
 
@@ -110,16 +118,21 @@ def is_over() -> bool:
 class _Adapter(HTTPAdapter):
     """Makes connections that know of the call's end, to servers and to proxies of any kind."""
 
+    def __init__(self, *, pool_maxsize: int) -> None:
+        self._lock = threading.Lock()
+        super().__init__(pool_maxsize=pool_maxsize)
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         _bound(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        is_new = proxy not in self.proxy_manager
-        manager = super().proxy_manager_for(proxy, **kwargs)
-        if is_new:
-            _bound(manager)
-        return manager
+        with self._lock:  # or another thread would get it before it is bounded
+            is_new = proxy not in self.proxy_manager
+            manager = super().proxy_manager_for(proxy, **kwargs)
+            if is_new:
+                _bound(manager)
+            return manager
 
 
 def _bound(manager: Any) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import threading
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pluginhost import http
+from tests.processes import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,11 +52,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(302 if self.path == "/there" else 200)
         self.send_header("Location", "/elsewhere")
         self.send_header("Set-Cookie", "who=ann; Path=/")
-        self.send_header("Content-Length", "50" if self.path == "/drip" else "2")
+        self.send_header("Content-Length", "50" if self.path.endswith("/drip") else "2")
         self.end_headers()
-        if self.path != "/drip":
+        if not self.path.endswith("/drip"):
             self.wfile.write(b"ok")
-        while self.path == "/drip" and not self.server.over.wait(0.1):
+        while self.path.endswith("/drip") and not self.server.over.wait(0.1):
             self.wfile.write(b".")
 
     do_POST = do_GET  # noqa: N815 - the server's own name
@@ -168,3 +172,62 @@ def test_the_proxy_of_the_environment_is_used(server, client, monkeypatch):
 
     [(_, path, headers, _)] = server.seen
     assert (path, headers["Host"]) == ("http://provider.example/e", "provider.example")
+
+
+def test_threads_may_meet_at_a_proxy(server, monkeypatch):
+    """Whichever of them makes what speaks to the proxy, both calls end in time."""
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("http_proxy", server.url)
+    make, both = http.HTTPAdapter.proxy_manager_for, threading.Barrier(2)
+
+    def slowly(*args: object) -> object:
+        made = make(*args)
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.2)
+        return made
+
+    def drip(name: str) -> str:
+        with client.call("GET", f"http://{name}.example/drip", timeouts=(0.5, 0.5)) as response:
+            with pytest.raises(Exception, match="timed out|took too long"):
+                response.raw.read()
+        return name
+
+    monkeypatch.setattr(http.HTTPAdapter, "proxy_manager_for", slowly)
+    with closing(http.Client("tests/1.0", connections=2)) as client, ThreadPoolExecutor(2) as pool:
+        assert [*pool.map(drip, ("a", "b"))] == ["a", "b"]
+
+
+def test_a_request_without_a_body_says_so(server, client):
+    read(client.call("POST", f"{server.url}/", timeouts=PATIENT))
+    read(client.call("POST", f"{server.url}/", timeouts=PATIENT, body=b""))
+
+    assert [headers.get("Content-Length") for _, _, headers, _ in server.seen] == ["0", "0"]
+    assert not any("Transfer-Encoding" in headers for _, _, headers, _ in server.seen)
+
+
+FORK = """
+import os, sys
+from pluginhost import http
+
+def call(path):
+    with client.call("GET", sys.argv[1] + path, timeouts=(5, 5)) as response:
+        assert response.raw.read() == b"ok"
+
+client = http.Client("tests/1.0")
+call("/before")
+child = os.fork()
+call("/in-the-child" if child == 0 else "/in-the-parent")
+if child == 0:
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+call("/after")
+"""
+
+
+def test_a_child_of_a_fork_opens_its_own_connections(server):
+    ran = subprocess.run([sys.executable, "-c", FORK, server.url], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    assert ran.returncode == 0, ran.stderr
+    assert sorted(path for _, path, _, _ in server.seen) == ["/after", "/before", "/in-the-child", "/in-the-parent"]
+    assert server.connections == 2
