@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from django.apps import AppConfig, apps
-from django.db import connections
 from django.db.backends.signals import connection_created
 from django.utils.translation import gettext_lazy as _
 
@@ -17,8 +16,7 @@ class PluginhostConfig(AppConfig):
         from pluginhost import checks, db, identity  # noqa: F401 - importing the checks registers them
 
         connection_created.connect(db.note_connection, dispatch_uid="pluginhost.db")
-        for connection in connections.all(initialized_only=True):
-            db.note_connection(connection=connection)
+        db.note_connections()
         user_logged_out.connect(identity.note_sign_out, dispatch_uid="pluginhost.identity")
         user_logged_in.connect(identity.note_sign_in, dispatch_uid="pluginhost.identity")
         if apps.is_installed("django.contrib.admin"):

@@ -8,6 +8,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db import DatabaseError, Error, connections, models
+from django.utils.connection import ConnectionDoesNotExist
 
 from pluginhost import mysql
 
@@ -32,15 +33,24 @@ def is_open(connection: BaseDatabaseWrapper) -> bool:
 
 
 #: The databases that this process has been connected to, and on which one statement can harm a whole transaction.
-_delicate: frozenset[str] = frozenset()
+#: A dict, as several threads may connect for the first time at once.
+_delicate: dict[str, None] = {}
+
+
+def note_connections() -> None:
+    """At the start: those that are there already, and those that begin with a transaction."""
+    for alias, database in connections.settings.items():
+        if not database["AUTOCOMMIT"]:
+            note_connection(connection=connections[alias])
+    for connection in connections.all(initialized_only=True):
+        note_connection(connection=connection)
 
 
 def note_connection(*, connection: BaseDatabaseWrapper, **_: object) -> None:
     """Receiver of ``connection_created``."""
-    global _delicate
     # Django names a connection to a server, to no database of it, by an alias that it can't be found by.
     if connection.vendor in ("postgresql", "mysql") and connection.alias in connections.settings:
-        _delicate |= {connection.alias}
+        _delicate[connection.alias] = None
 
 
 class harmless:  # noqa: N801 - a context manager, as those of contextlib
@@ -59,16 +69,20 @@ class harmless:  # noqa: N801 - a context manager, as those of contextlib
 
     def __enter__(self) -> None:
         self._watched: list[tuple[BaseDatabaseWrapper, Callable[..., Any]]] = []
-        for alias in _delicate:
-            connection = connections[alias]
+        for alias in tuple(_delicate):
+            try:
+                connection = connections[alias]
+            except ConnectionDoesNotExist:  # it is configured no longer
+                continue
             if is_open(connection):
                 watcher = mysql.see_victims if connection.vendor == "mysql" else _Guard(connection)
                 connection.execute_wrappers.append(watcher)
                 self._watched.append((connection, watcher))
 
     def __exit__(self, *error: object) -> None:
-        for connection, _ in self._watched:
-            connection.execute_wrappers.pop()
+        for connection, watcher in self._watched:
+            if watcher in connection.execute_wrappers:  # who ran here may have put others behind it, or taken it away
+                connection.execute_wrappers.remove(watcher)
         for _, watcher in self._watched:
             if isinstance(watcher, _Guard):
                 watcher.end()
@@ -97,6 +111,7 @@ class _Guard:
 
     def _begin(self) -> None:
         self._begun = True
+        self._session = self.connection.connection
         self._name = self.connection.ops.quote_name(f"pluginhost_{token_hex(4)}")
         self._needed_rollback = self.connection.needs_rollback
         wrappers = self.connection.execute_wrappers
@@ -106,8 +121,8 @@ class _Guard:
         self._run("SAVEPOINT")
 
     def end(self) -> None:
-        """Undo what was done, if a statement failed; forget the savepoint."""
-        if not self._begun:
+        """Undo what was done, if a statement failed; forget the savepoint. With its connection it is gone."""
+        if not self._begun or self.connection.connection is not self._session:
             return
         if self._failed:
             # Django itself may have marked the transaction, which is whole again now.
