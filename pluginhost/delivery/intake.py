@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db import connections, transaction
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 #: Envelopes that one transaction takes, at most, and their bytes.
-TAKE = 500
+TAKE = 1000
 TAKE_BYTES = 8 * MAX_BYTES
 MAX_ALIAS = 63
 
@@ -87,7 +86,7 @@ def take(using: str) -> int:
 def _read(using: str) -> list[Row]:
     """The next envelopes. They are then locked, if rows can be; those that others have locked are passed over."""
     ids = list(_within_bytes(select(using, SIZES, [VERSION, TAKE])))
-    found = select(using, READ, ids, n=len(ids)) if ids else []
+    found = select(using, READ, ids=ids, binary=True) if ids else []
     return [
         Row(id_, version, lanes, n, created, raw := bytes(payload), is_sound(raw, n))
         for id_, version, lanes, n, created, payload in found
@@ -96,11 +95,12 @@ def _read(using: str) -> list[Row]:
 
 def _are_unchanged(rows: Sequence[Row], using: str) -> bool:
     """Whether the envelopes are still there, as they were read."""
-    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-    for row in rows:
-        sums[row.lanes] = [a + b for a, b in zip(sums[row.lanes], (1, row.n, len(row.payload)), strict=True)]
-    now = select(using, SUMS, [row.id for row in rows], n=len(rows))
-    return {lanes: numbers for lanes, *numbers in now} == sums
+    now = select(using, SUMS, ids=[row.id for row in rows])
+    as_read = []
+    for lanes in {row.lanes for row in rows}:
+        same = [row for row in rows if row.lanes == lanes]
+        as_read.append((lanes, len(same), sum(row.n for row in same), sum(len(row.payload) for row in same)))
+    return sorted(now) == sorted(as_read)
 
 
 def _within_bytes(sizes: Iterable[tuple[int, int]]) -> Iterator[int]:
@@ -114,8 +114,9 @@ def _within_bytes(sizes: Iterable[tuple[int, int]]) -> Iterator[int]:
 
 def _move(rows: Sequence[Row], using: str) -> None:
     """Write chunks and deliveries in place of these envelopes."""
-    execute(using, REMOVE, [row.id for row in rows], n=len(rows))
-    rows = [row._replace(lanes=_storable(row.lanes)) for row in rows]
+    execute(using, REMOVE, ids=[row.id for row in rows])
+    if any(_storable(names) != names for names in {row.lanes for row in rows}):
+        rows = [row._replace(lanes=_storable(row.lanes)) for row in rows]
     counts: dict[tuple[str, str], int] = defaultdict(int)
     for names, n in _events_by_lanes(rows).items():
         for lane in names.split(","):
@@ -149,7 +150,6 @@ def _write(members: Sequence[Row], version: int, lanes: Sequence[str], using: st
     execute(using, DELIVERIES + ", ".join([DELIVERY] * len(lanes)), values)
 
 
-@lru_cache(maxsize=64)
 def _storable(names: str) -> str:
     """The lanes of an envelope, as long as a delivery can name them."""
     return ",".join(name[:MAX_ALIAS] for name in names.split(","))

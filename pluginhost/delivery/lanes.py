@@ -11,6 +11,7 @@ import logging
 import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db import connections, transaction
@@ -153,7 +154,7 @@ def claim(runner: Runner, using: str) -> Claim | None:
             delivery.kills += delivery.token is not None  # whoever held it did not come back
             found.deliveries[delivery.pk] = delivery
         if chosen:
-            execute(using, HOLD, [found.stored_token, found.lease, *found.deliveries], n=len(chosen))
+            execute(using, HOLD, [found.stored_token, found.lease], ids=found.deliveries)
         # Within the transaction: what can't be read is then not claimed, and nobody takes us for dead.
         _read(found)
     _unpack(found)
@@ -174,9 +175,9 @@ def _up_to(rows: Sequence[Delivery], batch_size: int) -> list[Delivery]:
 
 def _read(found: Claim) -> None:
     """Read the payloads of what is claimed."""
-    ids = list(found.deliveries)
-    payloads = dict(select(found.using, PAYLOADS, ids, n=len(ids)) if ids else ())
-    found.payloads = {pk: bytes(payloads.get(pk) or b"") for pk in ids}
+    rows = select(found.using, PAYLOADS, ids=found.deliveries, binary=True) if found.deliveries else ()
+    payloads = dict.fromkeys(found.deliveries, b"") | dict(rows)
+    found.payloads = {pk: bytes(payload or b"") for pk, payload in payloads.items()}
 
 
 def _unpack(found: Claim) -> None:
@@ -191,7 +192,7 @@ def _unpack(found: Claim) -> None:
         except ValueError as error:
             damaged.append((delivery, str(error)))
         else:
-            found.items += [Item(delivery, place, stored[place]) for place in range(delivery.done, delivery.n)]
+            found.items += map(Item, repeat(delivery), range(delivery.done, delivery.n), stored[delivery.done :])
     found.payloads.clear()
     if damaged:
         _bury(found, damaged)

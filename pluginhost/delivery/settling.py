@@ -124,8 +124,7 @@ def _is_whole(claim: Claim, outcome: Outcome) -> bool:
 
 def _finish(claim: Claim) -> list[Delivery]:
     """The usual end: all of it goes, or nothing, if it has passed to another worker or is gone already."""
-    ids = list(claim.deliveries)
-    if execute(claim.using, FINISH, [*ids, claim.stored_token], n=len(ids)) != len(ids):
+    if execute(claim.using, FINISH, [claim.stored_token], ids=claim.deliveries) != len(claim.deliveries):
         raise LeaseLost
     finished = list(claim.deliveries.values())
     for delivery in finished:
@@ -254,4 +253,4 @@ def sweep_chunks(using: str, chunk_ids: Iterable[int] | None = None) -> int:
     if chunk_ids is None:
         return Chunk.objects.using(using).filter(deliveries=None).delete()[0]
     ids = sorted(chunk_ids)
-    return execute(using, SWEEP, ids, n=len(ids)) if ids else 0
+    return execute(using, SWEEP, ids=ids) if ids else 0

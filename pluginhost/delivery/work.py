@@ -82,9 +82,11 @@ def _give_up_the_uncertain(runner: Runner, held: Claim) -> Outcome | None:
 
     Before anything else is tried: what is given back, or waits, is no longer known to be uncertain.
     """
+    if runner.judge.resends_uncertain or not held.interrupted:
+        return None
     first = held.items[: runner.batch_size]  # so many may have been on their way, and no others
     uncertain = [item for item in first if item.delivery.pk in held.interrupted]
-    if runner.judge.resends_uncertain or not uncertain:
+    if not uncertain:
         return None
     outcome = _attempt(runner, held, uncertain, stopping=lambda: True)
     settle(held, outcome, runner.plugin.lane)
@@ -142,7 +144,7 @@ def _refusal(runner: Runner, held: Claim, item: Item) -> Failure | None:
         return Failure(item.stored.problem, dead=True)
     if delivery.kills >= DEADLY_KILLS and item.position == delivery.done:
         return DEADLY
-    if delivery.pk in held.interrupted and not runner.judge.resends_uncertain:
+    if held.interrupted and delivery.pk in held.interrupted and not runner.judge.resends_uncertain:
         return INTERRUPTED
     return None
 

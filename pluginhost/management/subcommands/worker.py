@@ -19,7 +19,7 @@ from pluginhost.options import did_you_mean, listing
 from pluginhost.signals import flush
 from pluginhost.workers.health import Heartbeat
 from pluginhost.workers.lane_thread import say_last
-from pluginhost.workers.worker import DrainWatch, Worker, drain
+from pluginhost.workers.worker import DrainWatch, Worker, be_a_worker, drain
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -56,6 +56,7 @@ def handle(command: BaseCommand, **options: Any) -> None:
         signal.signal(number, lambda *_: worker.end())
     command.stdout.write(f"worker {os.getpid()} on database {using!r}, lanes: {listing(runners)}")
     command.stdout.flush()
+    be_a_worker()
     status = worker.run()
     command.stdout.write(f"worker {os.getpid()} has stopped")
     if status:
