@@ -130,6 +130,7 @@ def draft(
     subject = door.subject("subject", details.get("subject"))
     value = door.number("value", details.get("value"))
     _check_database(details.get("using"))
+    context = Context() if request is None else _context(request, settings)
     # After all that may be refused: it reads cookies.
     browser = _browser(request, anonymous_id, settings, receivers)
     event = Event(
@@ -143,7 +144,7 @@ def draft(
         previous_id=previous_id,
         subject=subject,
         value=value,
-        context=Context() if request is None else _context(request, settings),
+        context=context,
         plugins=switched,
         visitor_ids=browser.visitor_ids,
     )
@@ -166,10 +167,11 @@ def _browser(request: HttpRequest | None, given: str | None, settings: Settings,
     """The ids that the caller and the cookies give: the host's own cookie first, which is made now if it may be."""
     if request is None:
         return _Browser(given, {})
+    found = identity.provider_ids(request, receivers.readers)
+    # After that, which may take its time: another thread of this request may give an id meanwhile.
     anonymous_id = identity.anonymous_id(request, settings) if given is None else given
     if not receivers.lanes:
         return _Browser(anonymous_id, {})
-    found = identity.provider_ids(request, receivers.readers)
     visitor_ids = {alias: ids.visitor for alias, ids in found.items() if ids.visitor}
     if anonymous_id is not None:
         return _Browser(anonymous_id, visitor_ids)

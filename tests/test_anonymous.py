@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from threading import Thread
 
 import pytest
 from django.http import HttpResponse
@@ -109,6 +110,28 @@ def test_no_cookie_for_an_event_that_is_refused(configure, client, monkeypatch):
     configure(recorder={}, ANONYMOUS_COOKIE=COOKIE, STRICT=False)
     assert not client.get("/twice/").cookies
     assert not memory.events
+
+
+def test_events_of_several_threads_of_a_request_have_one_id(configure):
+    """While one reads the cookies of a provider, another one gives the browser its id."""
+    threads = []
+
+    def read(request):
+        if not threads:
+            threads.append(Thread(target=host.track, args=(request, "second")))
+            threads[0].start()
+            threads[0].join()
+
+    def view(request):
+        host.track(request, "first")
+        return HttpResponse()
+
+    configure(cookies={}, ANONYMOUS_COOKIE=COOKIE)
+    Recorder.act["cookies.anonymous_id"] = read
+    response = TrackerMiddleware(view)(RequestFactory().get("/"))
+    ids = {event.name: event.anonymous_id for event in memory.events}
+    value = response.cookies[COOKIE].value
+    assert ids == {"second": value, "first": value}
 
 
 def test_no_cookie_unless_the_project_asks_for_it(configure, client):
