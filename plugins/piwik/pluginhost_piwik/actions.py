@@ -313,10 +313,13 @@ def text(value: str, limit: int = MAX_TEXT) -> str:
     return value.strip()[:limit].rstrip()
 
 
-@lru_cache(REMEMBERED)
 def url(value: str | None, schemes: tuple[str, ...] = ("http", "https")) -> str | None:
     """An absolute URL as Matomo keeps it, or None if it is none."""
-    cleaned = text(value or "")
+    return _absolute(text(value), schemes) if value else None
+
+
+@lru_cache(REMEMBERED)
+def _absolute(cleaned: str, schemes: tuple[str, ...]) -> str | None:
     try:
         parts = urlsplit(cleaned)
         if parts.scheme not in schemes or not parts.hostname:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 #: Seconds after which an idle connection is not used again: servers close theirs after five and more, and a request
 #: that meets the closing is a request of unknown fate.
 MAX_IDLE = 4.0
+#: Parameters that many hits have in common. What a person is known by is not remembered, nor what may be long.
+COMMON = frozenset({"url", "urlref", "ua", "lang", "action_name", "e_c", "e_a", "e_n"})
 #: Bytes of an answer that are read. Matomo's are of a few hundred.
 MAX_ANSWER = 64 * 1024
 #: Matomo takes it for a library, which is no bot. Hits that carry the visitor's own are judged by that.
@@ -33,16 +35,24 @@ USER_AGENT = f"pluginhost-piwik/{__version__} python-requests/{requests.__versio
 
 def body(hits: Sequence[Hit], token: str) -> bytes:
     """The body of a bulk request: each hit a query string, the token beside them and nowhere else."""
-    queries = ["?" + "&".join([f"{name}={_quoted(value)}" for name, value in hit.items()]) for hit in hits]
+    queries = ["?" + "&".join([f"{name}={_written(name, value)}" for name, value in hit.items()]) for hit in hits]
     content: dict[str, Any] = {"requests": queries}
     if token:
         content["token_auth"] = token
     return json.dumps(content).encode()
 
 
-@lru_cache(REMEMBERED)
+def _written(name: str, value: str) -> str:
+    if value.isascii() and value.isalnum():
+        return value
+    return _common(value) if name in COMMON else _quoted(value)
+
+
 def _quoted(value: str) -> str:
     return quote(value, safe="", errors="replace")
+
+
+_common = lru_cache(REMEMBERED)(_quoted)
 
 
 class Client:

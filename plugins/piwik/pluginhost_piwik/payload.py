@@ -11,7 +11,6 @@ import hashlib
 import ipaddress
 import json
 import string
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -91,7 +90,6 @@ def _time(event: Event, site: Site, now: dt.datetime) -> str:
     return str(int(min(event.timestamp, now).timestamp()))
 
 
-@lru_cache(actions.REMEMBERED)
 def _address(ip: str | None) -> str | None:
     try:
         return str(ipaddress.ip_address(ip)) if ip else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import sys
 import threading
 
 import pytest
@@ -41,6 +42,15 @@ def test_one_post_of_json_with_the_token_in_the_body_alone(matomo, client):
     assert matomo.hits[0] == HIT
     assert request["headers"]["Content-Type"] == "application/json"
     assert TOKEN not in request["path"] + json.dumps(request["headers"]) + json.dumps(request["json"]["requests"])
+
+
+@pytest.mark.parametrize("name", ["uid", "_id", "cip", "ec_id", "ec_items", "search", "dimension1"])
+def test_who_a_person_is_does_not_stay_in_memory(name):
+    value = "".join(("ann", "@example.org"))
+    before = sys.getrefcount(value)
+
+    assert b"ann%40example.org" in client_module.body([{name: value}], TOKEN)
+    assert sys.getrefcount(value) == before
 
 
 def test_without_a_token_none_is_sent(matomo):

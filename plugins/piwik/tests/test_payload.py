@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+import sys
 
 import pytest
 from hypothesis import example, given
@@ -45,6 +46,24 @@ def test_a_page_view():
     assert re.fullmatch(r"[0-9A-Za-z]{6}", hit["pv_id"])
     assert only(hits(view, WITH_TOKEN, NOW))["pv_id"] == hit["pv_id"]
     assert only(hits(event("Products", "page"), WITH_TOKEN, NOW))["pv_id"] != hit["pv_id"]
+
+
+def test_an_address_does_not_stay_in_memory():
+    address = ".".join(("192", "0", "2", "7"))
+    visit = event("Products", "page", context=Context(ip=address))
+    before = sys.getrefcount(address)
+
+    assert only(hits(visit, WITH_TOKEN, NOW))["cip"] == "192.0.2.7"
+    assert sys.getrefcount(address) == before
+
+
+def test_a_url_of_any_length_stays_short_in_memory():
+    long = "https://shop.example/" + "x" * 30_000
+    visit = event("Products", "page", context=Context(url=long))
+    before = sys.getrefcount(long)
+
+    assert only(hits(visit, SITE, NOW))["url"] == long[:1024]
+    assert sys.getrefcount(long) == before
 
 
 def test_an_event():
