@@ -113,7 +113,14 @@ def _loaded(plugin: Plugin, entry_point: Any, by_hook: Mapping[str, Iterable[Imp
 @lru_cache
 def _name_and_version(distribution: Any) -> tuple[str, str]:
     """Kept, as each look reads and parses all that the package says of itself."""
-    return (distribution.name, distribution.version) if distribution else ("unknown distribution", "")
+    return _said(distribution, "name") or "unknown distribution", _said(distribution, "version")
+
+
+def _said(distribution: Any, what: str) -> str:
+    try:
+        return getattr(distribution, what) or ""
+    except Exception:  # metadata that is missing or broken, as after half an installation
+        return ""
 
 
 def _distribution(entry_point: Any) -> str:

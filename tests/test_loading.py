@@ -101,6 +101,21 @@ def test_two_distributions_that_offer_one_name(error_of):
     assert error.hint == "Uninstall all but one."
 
 
+@pytest.mark.parametrize("metadata", [None, "", "Metadata-Version: 2.1\nName: torn\n"], ids=["none", "empty", "torn"])
+def test_a_distribution_whose_metadata_is_broken(configure, monkeypatch, tmp_path, metadata):
+    home = tmp_path / "torn-1.0.dist-info"
+    home.mkdir()
+    (home / "entry_points.txt").write_text("[pluginhost]\ntorn = tests.samples:Recorder\n")
+    if metadata is not None:
+        (home / "METADATA").write_text(metadata)
+    monkeypatch.syspath_prepend(tmp_path)
+    configure(torn={}, recorder={})
+
+    loaded = host.registry.plugins
+    assert list(loaded) == ["torn", "recorder"]
+    assert (loaded["torn"].distribution, loaded["torn"].version) == ("torn" if metadata else "unknown distribution", "")
+
+
 def test_a_module_that_cannot_be_imported(error_of):
     error = error_of(unimportable={})
 
