@@ -41,9 +41,9 @@ def known_user(request: HttpRequest) -> Any:
     """The user that this request has resolved already, or None. Runs no query, reads no session."""
     kept = request.__dict__
     user = kept.get("user")
-    if isinstance(user, LazyObject):  # the user itself: each look through the lazy one costs a call
-        user = None if user._wrapped is empty else user._wrapped
-    if user is not None:
+    while isinstance(user, LazyObject):  # the user itself: each look through the lazy one costs a call
+        user = user._wrapped
+    if user is not None and user is not empty:
         return user
     cached = kept.get("_cached_user")
     return kept.get("_acached_user") if cached is None else cached  # where ``request.auser`` leaves it

@@ -221,3 +221,18 @@ def test_one_whom_django_does_not_believe_is_nobody(configure, client, keys, que
             user.save()
         client.get(f"/who/{query}")
     assert [event.user_id for event in memory.events] == [None, None]
+
+
+@transactional
+def test_a_lazy_user_within_a_lazy_user_is_not_asked_for(configure, ada, queries):
+    request = RequestFactory().get("/")
+    inner = SimpleLazyObject(User.objects.get)
+    request.user = SimpleLazyObject(lambda: inner)
+    request.user._setup()
+    configure(recorder={})
+    with queries() as captured:
+        host.track(request, "before")
+    assert len(captured) == 0
+    assert request.user.is_authenticated
+    host.track(request, "after")
+    assert who() == [("before", None), ("after", str(ada.pk))]
