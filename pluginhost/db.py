@@ -40,7 +40,7 @@ _delicate: dict[str, None] = {}
 def note_connections() -> None:
     """At the start: those that are there already, and those that begin with a transaction."""
     for alias, database in connections.settings.items():
-        if not database["AUTOCOMMIT"]:
+        if not database.get("AUTOCOMMIT", True):  # one that was added by hand may lack it
             note_connection(connection=connections[alias])
     for connection in connections.all(initialized_only=True):
         note_connection(connection=connection)
