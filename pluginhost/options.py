@@ -57,10 +57,21 @@ def problems_and_values(kind: type[msgspec.Struct], given: Mapping[str, Any]) ->
 
 
 def _problem(kind: Any, value: Any, error: Exception) -> str:
-    if get_origin(kind) is Literal:  # msgspec would quote the value
-        words = get_args(kind)
-        return f"must be one of {listing(map(repr, words))}. {did_you_mean(value, words)}".rstrip()
-    return f"{str(error).replace(' - at `$`', '')}."
+    problem = str(error).replace(" - at `$`", "")
+    words = tuple(_words(kind))
+    if words and (get_origin(kind) is Literal or problem.startswith("Invalid enum value")):  # msgspec quotes the value
+        close = did_you_mean(value, words) if isinstance(value, str) else ""
+        return f"must be one of {listing(map(repr, words))}. {close}".rstrip()
+    return f"{problem}."
+
+
+def _words(kind: Any) -> Iterator[Any]:
+    """Those that a type allows, at any depth."""
+    if get_origin(kind) is Literal:
+        yield from get_args(kind)
+    else:
+        for part in get_args(kind):
+            yield from _words(part)
 
 
 def build(kind: type[msgspec.Struct], given: Mapping[str, Any]) -> tuple[list[str], Any]:

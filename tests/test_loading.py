@@ -196,6 +196,12 @@ def test_options_that_are_wrong(error_of, options, problem):
     assert error.hint.startswith("Its options are: URL, TOKEN, RATE; every alias also takes BACKLOG_LIMIT, ")
 
 
+def test_the_words_within_an_option_are_told_and_its_value_is_not(error_of):
+    error = error_of(journal={"TYPES": ["track", "tack"]})
+
+    assert error.message.endswith("TYPES: must be one of 'track', 'page', 'identify', 'alias'.")
+
+
 def test_several_problems_with_options_are_told_at_once(error_of):
     message = error_of(configured={"URL": 3, "RAET": 1, "TIMEOUT": -1}).message
 
