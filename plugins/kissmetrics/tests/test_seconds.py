@@ -26,6 +26,31 @@ def test_each_gets_the_first_second_that_is_free(asked):
         taken.add((who, free))
 
 
+@given(
+    st.integers(1, 5),
+    st.lists(st.tuples(st.integers(0, 12), st.integers(100, 104)), max_size=60),
+)
+def test_while_it_forgets_no_two_that_it_remembers_share_a_second(size, asked):
+    seconds, remembered = Seconds(size), {}
+    for message, second in asked:
+        taken = seconds.take(str(message), "7", "Paid", second)
+        if message in remembered:
+            assert taken == remembered.pop(message)
+        else:
+            assert taken >= second
+            assert taken not in remembered.values()
+        remembered[message] = taken  # the one that was used last is the last to be forgotten
+        if len(remembered) > size:
+            del remembered[next(iter(remembered))]
+
+
+def test_a_person_does_not_stay_in_memory():
+    seconds = Seconds()
+
+    assert [seconds.take(message, "ann@example.org", "Paid", 100) for message in ("a", "b")] == [100, 101]
+    assert "ann" not in repr(vars(seconds))
+
+
 def test_a_repeat_gets_the_same_second_again():
     seconds = Seconds()
     first = [seconds.take(message, "7", "Paid", 100) for message in ("a", "b", "c")]
