@@ -113,7 +113,7 @@ class _Walk:
             self.open.discard(id(value))
 
     def some(self, values: Iterable[Any]) -> list[Any]:
-        """What a class of the caller's gives, whatever it says of its length: no more than what is too large."""
+        """What there is now, whatever a class of the caller's says of its length: no more than what is too large."""
         return list(islice(values, self.left + 1))
 
     def mapping(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
@@ -152,7 +152,7 @@ class _Walk:
 
     def sequence(self, value: Any, depth: int) -> list[Any]:
         result: list[Any] = []
-        items = value if type(value) is list else self.some(value)
+        items = self.some(value)
         self.left -= len(items)
         if self.left < 0:
             raise _too_large("")

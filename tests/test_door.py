@@ -114,6 +114,23 @@ class EndlessList(list):
         return itertools.repeat(None)
 
 
+class Growing(Raising):
+    """One that lengthens the list which it is in while it is read."""
+
+    def __init__(self, around):
+        self.around = around
+
+    def __iter__(self):
+        self.around.append(self)
+        return iter(())
+
+
+def growing():
+    around = []
+    around.append(Growing(around))
+    return around
+
+
 class Renaming(dict):
     """One whose items are not those that its keys and values are."""
 
@@ -326,6 +343,12 @@ def test_a_mapping_of_another_class_is_read_by_its_items(configure):
     configure(recorder={})
     host.track(None, "x", Renaming(token="t", colour="red"))
     assert memory.events[-1].properties == {"my_token": "[masked]", "my_colour": "red"}
+
+
+def test_a_list_that_grows_while_it_is_read(configure):
+    configure(recorder={})
+    host.track(None, "x", {"a": growing()})
+    assert memory.events[-1].properties == {"a": [{}]}
 
 
 def test_a_user_who_is_not_saved_is_nobody(configure):
