@@ -25,7 +25,7 @@ PATIENT = (5.0, 5.0)
 
 
 class Server(ThreadingHTTPServer):
-    """Says what it was sent. ``/drip`` answers a byte every tenth of a second, ``/there`` redirects."""
+    """Says what it was sent. ``/drip`` answers a byte every tenth of a second, ``/there`` redirects, ``/hang-up`` does so."""
 
     daemon_threads = True
     block_on_close = False
@@ -49,6 +49,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.seen.append((self.command, self.path, dict(self.headers), body))
+        if self.path == "/hang-up":
+            self.close_connection = True
+            return
         self.send_response(302 if self.path == "/there" else 200)
         self.send_header("Location", "/elsewhere")
         self.send_header("Set-Cookie", "who=ann; Path=/")
@@ -110,6 +113,18 @@ def test_nothing_is_followed_or_remembered(server, client, monkeypatch, tmp_path
 
     assert [path for _, path, _, _ in server.seen] == ["/there", "/"]
     assert not any(headers.keys() & {"Cookie", "Authorization"} for _, _, headers, _ in server.seen)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("body", [None, b"bytes"])
+def test_what_may_have_arrived_is_not_sent_again(server, client, kept, body):
+    if kept:
+        read(client.call("GET", f"{server.url}/", timeouts=PATIENT))
+    with pytest.raises(http.requests.ConnectionError):
+        client.call("POST" if body else "GET", f"{server.url}/hang-up", timeouts=PATIENT, body=body)
+
+    assert [path for _, path, _, _ in server.seen] == ["/"] * kept + ["/hang-up"]
+    assert server.connections == 1
 
 
 def test_an_answer_that_never_ends_is_not_waited_for(server, client):
