@@ -74,14 +74,13 @@ def client_address(remote: str, forwarded: str, settings: Settings) -> str | Non
 
 def query(text: str, settings: Settings) -> str:
     """The query string with only the campaign parameters and those that the project allows."""
-    return _query(text[: 4 * MAX_URL], settings.QUERY_PARAMETERS) if text else ""
-
-
-@lru_cache(maxsize=256)
-def _query(text: str, allowed: frozenset[str]) -> str:
-    pairs = parse_qsl(text, keep_blank_values=True)
+    if not text:
+        return ""
+    # Not remembered: it is here that secrets come in.
+    pairs = parse_qsl(text[: 4 * MAX_URL], keep_blank_values=True)
+    allowed = settings.QUERY_PARAMETERS
     kept = [(name, value) for name, value in pairs if name in allowed or name in CAMPAIGN_PARAMETERS]
-    return urlencode(kept, errors="replace")
+    return urlencode(kept, errors="replace") if kept else ""
 
 
 def path(value: str, settings: Settings, match: ResolverMatch | None = None) -> str:
@@ -147,7 +146,6 @@ def url(value: str | None, settings: Settings) -> str | None:
     return header(urlunsplit((parts.scheme, parts.netloc, kept, query(parts.query, settings), "")), MAX_URL)
 
 
-@lru_cache(maxsize=256)
 def _parts(value: str) -> SplitResult | None:
     """The parts of a web address without user and password; None if it is none."""
     try:
