@@ -36,7 +36,7 @@ PAUSES = (0.1, 0.5, 2.0)
 #: Rows of one INSERT, each with an event of up to 32 KiB: a server takes 4 MiB, and escapes may double them.
 ROWS = 50
 
-FINISH = 'DELETE FROM "pluginhost_delivery" WHERE "id" IN {ids} AND token = %s'
+FINISH = 'DELETE FROM "pluginhost_delivery" WHERE token = %s AND "id" IN {ids}'
 SWEEP = """
     DELETE FROM "pluginhost_chunk" WHERE "id" IN {ids}
     AND NOT EXISTS (SELECT 1 FROM "pluginhost_delivery" WHERE chunk_id = "pluginhost_chunk"."id")

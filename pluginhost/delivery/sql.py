@@ -9,11 +9,12 @@ words where databases differ:
 ``{now}``     the moment by the database's clock
 ``{later}``   so many seconds after it; a parameter says how many
 ``{locked}``  at the end of a SELECT: lock the rows, and pass over those that others hold
-``{ids}``     ids, in brackets
+``{ids}``     ids, in brackets; no parameter comes after them
 """
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -42,20 +43,31 @@ _LATER = {
 }
 
 
-def in_words_of(connection: BaseDatabaseWrapper, sql: str, ids: Collection[int] = ()) -> str:
-    """The SQL as this database has it."""
+def in_words_of(connection: BaseDatabaseWrapper, sql: str) -> str:
+    """The SQL as this database has it; ``{ids}`` stays."""
     locked = ""
     if connection.features.has_select_for_update:
         locked = "FOR UPDATE SKIP LOCKED" if skip_locked(connection) else "FOR UPDATE"
-    found = _in_words_of(connection.vendor, locked, sql)
-    # Not as parameters: it takes the drivers longer to pass hundreds of them than the databases to read them.
-    return found.replace(IDS, f"({', '.join([str(int(id_)) for id_ in ids])})") if ids else found
+    return _in_words_of(connection.vendor, locked, sql)
 
 
 @lru_cache(maxsize=64)
 def _in_words_of(vendor: str, locked: str, sql: str) -> str:
     found = sql.format(now=_NOW[vendor], later=_LATER[vendor], locked=locked, ids=IDS)
     return " ".join((found.replace('"', "`") if vendor == "mysql" else found).split())
+
+
+def _run(
+    connection: BaseDatabaseWrapper, cursor: CursorWrapper, sql: str, parameters: Sequence[Any], ids: Collection[int]
+) -> None:
+    """Run it. Ids are not hundreds of parameters: it takes drivers longer to pass them than databases to read them."""
+    sql = in_words_of(connection, sql)
+    if not ids:
+        cursor.execute(sql, parameters)
+    elif connection.vendor == "sqlite":  # its driver keeps statements, so the text should be one that comes again
+        cursor.execute(sql.replace(IDS, "(SELECT value FROM json_each(%s))"), [*parameters, json.dumps([*ids])])
+    else:
+        cursor.execute(sql.replace(IDS, f"({', '.join([str(int(id_)) for id_ in ids])})"), parameters)
 
 
 @contextmanager
@@ -96,7 +108,7 @@ def select(
     """The rows that a SELECT finds, as the driver gives them. ``binary`` for those with payloads."""
     connection = connections[using]
     with _binary_cursor(connection) if binary else connection.cursor() as cursor:
-        cursor.execute(in_words_of(connection, sql, ids), parameters)
+        _run(connection, cursor, sql, parameters, ids)
         return list(cursor.fetchall())
 
 
@@ -104,7 +116,7 @@ def execute(using: str, sql: str, parameters: Sequence[Any] = (), *, ids: Collec
     """How many rows an INSERT, UPDATE or DELETE has changed."""
     connection = connections[using]
     with connection.cursor() as cursor:
-        cursor.execute(in_words_of(connection, sql, ids), parameters)
+        _run(connection, cursor, sql, parameters, ids)
         return int(cursor.rowcount)
 
 
@@ -113,5 +125,5 @@ def insert(using: str, sql: str, parameters: Sequence[Any]) -> int:
     connection = connections[using]
     returning = connection.vendor == "postgresql"
     with _binary_cursor(connection) as cursor:
-        cursor.execute(in_words_of(connection, f"{sql} RETURNING id" if returning else sql), parameters)
+        _run(connection, cursor, f"{sql} RETURNING id" if returning else sql, parameters, ())
         return int(cursor.fetchone()[0] if returning else cursor.lastrowid)
