@@ -25,7 +25,10 @@ PATIENT = (5.0, 5.0)
 
 
 class Server(ThreadingHTTPServer):
-    """Says what it was sent. ``/drip`` answers a byte every tenth of a second, ``/there`` redirects, ``/hang-up`` does so."""
+    """Says what it was sent. ``/drip`` answers a byte every tenth of a second, ``/there`` redirects.
+
+    ``/hang-up`` is read, and not answered.
+    """
 
     daemon_threads = True
     block_on_close = False
