@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from pluginhost import host
@@ -313,3 +313,42 @@ def test_what_becomes_of_envelopes_while_a_worker_looks_at_them_holds(configure,
     assert (b"ada" in b"".join(Chunk.objects.values_list("payload", flat=True))) == (
         act is not a_person_who_is_forgotten
     )
+
+
+def test_lanes_that_change_places_while_a_worker_looks_at_them_each_have_their_own(configure, monkeypatch):
+    """On SQLite; the envelopes are then as many and as large as before."""
+    configure("outbox", recorder={}, folder={})
+    host.track(None, "one")
+    host.track(None, "two")
+    first, second = Envelope.objects.order_by("id").values_list("id", flat=True)
+    Envelope.objects.filter(id=first).update(lanes="folder")
+    Envelope.objects.filter(id=second).update(lanes="recorder")
+    read, changes = intake._read, [("folder", "spare"), ("recorder", "folder"), ("spare", "recorder")]
+
+    def slowly(using: str):
+        rows = read(using)
+        while changes:
+            fresh.rename(*changes.pop(0), using)
+        return rows
+
+    monkeypatch.setattr(intake, "_read", slowly)
+
+    assert delivered("default") == ["one"]
+    assert [event.name for event in Recorder.seen["folder"]] == ["two"]
+
+
+def test_an_sqlite_that_was_built_without_json_has_an_outbox_too(configure, monkeypatch):
+    configure("outbox", recorder={}, folder={})
+    monkeypatch.setattr(connections["default"].features, "supports_json_field", False)
+
+    def without_json(execute, sql, params, many, context):
+        if "json" in sql.lower():
+            raise OperationalError("no such table: json_each")
+        return execute(sql, params, many, context)
+
+    for name in ("one", "two"):
+        host.track(None, name)
+    with connections["default"].execute_wrapper(without_json):
+        assert delivered("default") == ["one", "two"]
+
+    assert Delivery.objects.count() == Chunk.objects.count() == 0

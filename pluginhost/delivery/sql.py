@@ -64,7 +64,8 @@ def _run(
     sql = in_words_of(connection, sql)
     if not ids:
         cursor.execute(sql, parameters)
-    elif connection.vendor == "sqlite":  # its driver keeps statements, so the text should be one that comes again
+    elif connection.vendor == "sqlite" and connection.features.supports_json_field:
+        # Its driver keeps statements, so the text should be one that comes again.
         cursor.execute(sql.replace(IDS, "(SELECT value FROM json_each(%s))"), [*parameters, json.dumps([*ids])])
     else:
         cursor.execute(sql.replace(IDS, f"({', '.join([str(int(id_)) for id_ in ids])})"), parameters)
