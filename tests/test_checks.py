@@ -156,11 +156,11 @@ def test_w002_what_must_see_the_finished_response(configure, settings, other):
 
 
 @pytest.mark.django_db
-def test_w004_a_database_that_is_not_tested(configure, monkeypatch):
+def test_e015_a_database_that_no_worker_could_empty(configure, monkeypatch):
     configure("outbox", recorder={})
     monkeypatch.setattr(connections["default"], "vendor", "oracle")
     monkeypatch.setattr(connections["default"], "display_name", "Oracle")
-    assert produced("W004", ["default"]).msg.startswith("The outbox is not tested on Oracle")
+    assert produced("E015", ["default"]).msg.startswith("The outbox does not work on Oracle")
 
     monkeypatch.setattr(Chosen, "alias", "default")
     assert run([alias for alias in connections if alias != "default"]) == []

@@ -95,8 +95,16 @@ def check_databases(
     if connection.vendor == "mysql":
         return list(_mysql_messages(connection))
     if connection.vendor != "postgresql":
-        return [_untested(connection.display_name, connection.alias)]
+        return [_unsupported(connection.display_name, connection.alias)]
     return []
+
+
+def _unsupported(what: str, alias: str) -> CheckMessage:
+    return Error(
+        f"The outbox does not work on {what}, the database {alias!r}: no worker could empty it.",
+        hint="Route the app pluginhost to PostgreSQL, MariaDB 10.6 or newer, or SQLite.",
+        id="pluginhost.E015",
+    )
 
 
 def _untested(what: str, alias: str) -> CheckMessage:
