@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 from functools import lru_cache
-from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import parse_qsl, unquote, unquote_plus, urlencode, urlsplit
 
 from django.conf import settings as django_settings
 from django.urls import Resolver404, get_script_prefix, get_urlconf, resolve
@@ -74,13 +74,19 @@ def client_address(remote: str, forwarded: str, settings: Settings) -> str | Non
 
 def query(text: str, settings: Settings) -> str:
     """The query string with only the campaign parameters and those that the project allows."""
-    if not text:
-        return ""
-    # Not remembered: it is here that secrets come in.
-    pairs = parse_qsl(text[: 4 * MAX_URL], keep_blank_values=True)
     allowed = settings.QUERY_PARAMETERS
-    kept = [(name, value) for name, value in pairs if name in allowed or name in CAMPAIGN_PARAMETERS]
-    return urlencode(kept, errors="replace") if kept else ""
+    kept = []
+    for pair in text[: 4 * MAX_URL].split("&"):
+        name = unquote_plus(pair.partition("=")[0])
+        if name in CAMPAIGN_PARAMETERS or name in allowed:
+            kept.append(pair)
+    return _encoded("&".join(kept)) if kept else ""
+
+
+@lru_cache(maxsize=256)
+def _encoded(text: str) -> str:
+    """A query string as browsers write it. Many visitors come from one campaign; other parameters do not get here."""
+    return urlencode(parse_qsl(text, keep_blank_values=True), errors="replace")
 
 
 def path(value: str, settings: Settings, match: ResolverMatch | None = None) -> str:
@@ -95,40 +101,48 @@ def path(value: str, settings: Settings, match: ResolverMatch | None = None) -> 
     return f"{get_script_prefix()}{match.route}"
 
 
-def secret_route(value: str, settings: Settings) -> str | None:
-    """The pattern of the route that a path leads to, if it captures a secret."""
+class _Site(NamedTuple):
+    """What decides which route a path leads to, and whether that captures a secret."""
+
+    prefix: str
+    urlconf: str
+    languages: tuple[str | None, str]
+    """The page's and the site's. A referrer may be in another one than the page, and the site's may lack its prefix."""
+    secret: frozenset[str]
+
+
+def _site(settings: Settings) -> _Site:
     urlconf = get_urlconf() or django_settings.ROOT_URLCONF
     languages = translation.get_language(), django_settings.LANGUAGE_CODE
-    return _secret_route(value, get_script_prefix(), urlconf, languages, settings.SECRET_ROUTE_ARGUMENTS)
+    return _Site(get_script_prefix(), urlconf, languages, settings.SECRET_ROUTE_ARGUMENTS)
+
+
+def secret_route(value: str, settings: Settings) -> str | None:
+    """The pattern of the route that a path leads to, if it captures a secret."""
+    return _secret_route(value, _site(settings))
 
 
 @lru_cache(maxsize=1024)
-def _secret_route(
-    value: str, prefix: str, urlconf: str, languages: tuple[str | None, str], secret: frozenset[str]
-) -> str | None:
-    """The same, remembered. A path of ``i18n_patterns`` resolves only in its own language.
-
-    A referrer may be in another language than the page, and the site's own one may lack
-    its prefix: ``languages`` are the page's and the site's.
-    """
+def _secret_route(value: str, site: _Site) -> str | None:
+    """The same, remembered. A path of ``i18n_patterns`` resolves only in its own language."""
     found = translation.get_language_from_path(value)
-    for language in [found] if found else dict.fromkeys(languages):
+    for language in [found] if found else dict.fromkeys(site.languages):
         with translation.override(language):
-            if route := _secret_route_here(value, prefix, urlconf, secret):
+            if route := _secret_route_here(value, site):
                 return route
     return None
 
 
-def _secret_route_here(value: str, prefix: str, urlconf: str, secret: frozenset[str]) -> str | None:
+def _secret_route_here(value: str, site: _Site) -> str | None:
     """The same in the active language."""
-    inner = f"/{value[len(prefix) :]}" if value.startswith(prefix) else value
+    inner = f"/{value[len(site.prefix) :]}" if value.startswith(site.prefix) else value
     # A path that lacks only its last slash is redirected by CommonMiddleware, with the secret still in it.
     for candidate in (inner, f"{inner}/"):
         try:
-            match = resolve(candidate, urlconf)
+            match = resolve(candidate, site.urlconf)
         except Resolver404:
             continue
-        return None if secret.isdisjoint(match.kwargs) else f"{prefix}{match.route}"
+        return None if site.secret.isdisjoint(match.kwargs) else f"{site.prefix}{match.route}"
     return None
 
 
@@ -139,15 +153,18 @@ def url(value: str | None, settings: Settings) -> str | None:
     """
     if not value:
         return None
-    parts = _parts(value[: 2 * MAX_URL])
-    if parts is None:
+    before_fragment = value[: 2 * MAX_URL].partition("#")[0]
+    address, _, text = before_fragment.partition("?")
+    kept = _web_address(address, _site(settings))
+    if kept is None:
         return None
-    kept = secret_route(unquote(parts.path), settings) or parts.path
-    return header(urlunsplit((parts.scheme, parts.netloc, kept, query(parts.query, settings), "")), MAX_URL)
+    parameters = query(text, settings) if text else ""
+    return header(f"{kept}?{parameters}" if parameters else kept, MAX_URL)
 
 
-def _parts(value: str) -> SplitResult | None:
-    """The parts of a web address without user and password; None if it is none."""
+@lru_cache(maxsize=256)
+def _web_address(value: str, site: _Site) -> str | None:
+    """Scheme, host and scrubbed path, without user and password; None if it is no address of the web."""
     try:
         parts = urlsplit(value)
         host = parts.hostname
@@ -156,4 +173,5 @@ def _parts(value: str) -> SplitResult | None:
         return None
     if parts.scheme not in ("http", "https") or not host:
         return None
-    return parts._replace(netloc=f"[{host}]{port}" if ":" in host else f"{host}{port}")
+    path = _secret_route(unquote(parts.path), site) or parts.path
+    return f"{parts.scheme}://[{host}]{port}{path}" if ":" in host else f"{parts.scheme}://{host}{port}{path}"
