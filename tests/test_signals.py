@@ -6,6 +6,7 @@ import os
 import threading
 from contextlib import contextmanager
 
+import django
 import pytest
 from django.core import mail
 from django.core.cache import cache
@@ -294,7 +295,9 @@ def test_a_forked_child_sends_its_own():
 
 
 def test_the_example_mails_about_dead_letters_once_an_hour(configure, settings):
-    settings.ADMINS = [("Ada", "ada@example.com")]
+    settings.ADMINS = ["ada@example.com"] if django.VERSION >= (6, 0) else [("Ada", "ada@example.com")]
+    if django.VERSION >= (6, 1):
+        settings.MAILERS = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}
     configure("outbox", folder={})
     [example] = [block for block in blocks(PAGE) if "mail_admins" in block.text]
     cache.clear()
