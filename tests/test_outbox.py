@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from django.db import OperationalError, connections, transaction
 from django.test.utils import CaptureQueriesContext
@@ -352,3 +354,13 @@ def test_an_sqlite_that_was_built_without_json_has_an_outbox_too(configure, monk
         assert delivered("default") == ["one", "two"]
 
     assert Delivery.objects.count() == Chunk.objects.count() == 0
+
+
+def test_ids_of_envelopes_are_in_the_order_of_time(database, configure):
+    configure("outbox", recorder={})
+    for name in ("a", "b", "c", "d"):
+        assert host.track(None, name, using=database)
+        time.sleep(0.002)  # they differ from one millisecond to the next
+    ids = list(Envelope.objects.using(database).order_by("id").values_list("envelope_id", flat=True))
+    assert len(ids) == 4
+    assert ids == sorted(ids)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.backends.utils import CursorWrapper
+
+#: Stands for ids until a statement is run.
 IDS = "{ids}"
 #: As ``django.db.models.functions.Now`` has it. SQLite compares texts: those with all six digits are not before their
 #: own millisecond.
