@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pluginhost import host
+from pluginhost import door, host
 from pluginhost.delivery import memory
 from pluginhost.door import MASK
 
@@ -69,3 +69,11 @@ def test_traits_are_masked_too_and_tuning_is_not(configure):
     host.identify(None, {"password": "x", "plan": "pro"}, plugins={"recorder": {"colour": {"token": "shown"}}})
     assert memory.events[-1].properties == {"password": MASK, "plan": "pro"}
     assert memory.events[-1].tuning("recorder") == {"colour": {"token": "shown"}}
+
+
+def test_long_names_are_not_remembered(configure):
+    configure(recorder={})
+    before = door.is_masked.cache_info().currsize
+    for number in range(5):
+        assert host.track(None, "x", {f"{number}{'n' * 300}": 1, "n": 1})
+    assert door.is_masked.cache_info().currsize <= before + 1  # the short one
