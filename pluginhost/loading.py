@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 import traceback
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import importlib_metadata
@@ -37,12 +36,20 @@ class Loaded:
     """One alias, ready for use."""
 
     plugin: Plugin
-    distribution: str
-    version: str
+    package: Any
+    """What is installed, as importlib_metadata has it."""
     hooks: tuple[str, ...]
     delivery_hook: str | None
     """``on_event`` or ``aggregate``, if the plugin has a lane at all."""
     deliver: Implementation | None
+
+    @property
+    def distribution(self) -> str:
+        return _name(self.package)
+
+    @property
+    def version(self) -> str:
+        return _said(self.package, "version")
 
 
 class Loading(NamedTuple):
@@ -57,10 +64,16 @@ class _Manager(pluggy.PluginManager):
     """pluggy's manager, for plugin objects whose properties must not run while they are registered."""
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
-        attribute = inspect.getattr_static(plugin, name, None)
+        # As inspect.getattr_static does, which for all names of all plugins would take as long as everything else here.
+        attribute = next((space[name] for space in _namespaces(plugin) if name in space), None)
         if inspect.isfunction(attribute) or isinstance(attribute, (staticmethod, classmethod)):
             return super().parse_hookimpl_opts(plugin, name)
         return None
+
+
+def _namespaces(plugin: object) -> Iterator[Mapping[str, Any]]:
+    yield vars(plugin)
+    yield from map(vars, type(plugin).__mro__)
 
 
 def entry_points() -> importlib_metadata.EntryPoints:
@@ -99,42 +112,41 @@ def load(configured: Mapping[str, Mapping[str, Any]]) -> Loading:
 def _loaded(plugin: Plugin, entry_point: Any, by_hook: Mapping[str, Iterable[Implementation]]) -> Loaded:
     own = {hook: i for hook, found in by_hook.items() for i in found if i.alias == plugin.alias}
     delivery_hook = next((hook for hook in DELIVERY_HOOKS if hook in own), None)
-    distribution, version = _name_and_version(entry_point.dist)
     return Loaded(
         plugin=plugin,
-        distribution=distribution,
-        version=version,
+        package=entry_point.dist,
         hooks=tuple(own),
         delivery_hook=delivery_hook,
         deliver=own[delivery_hook] if delivery_hook else None,
     )
 
 
-@lru_cache
-def _name_and_version(distribution: Any) -> tuple[str, str]:
-    """Kept, as each look reads and parses all that the package says of itself."""
-    return _said(distribution, "name") or "unknown distribution", _said(distribution, "version")
+def _name(package: Any) -> str:
+    return _said(package, "name") or "unknown distribution"
 
 
-def _said(distribution: Any, what: str) -> str:
+def _said(package: Any, what: str) -> str:
+    """Each look reads and parses all that the package says of itself."""
     try:
-        return getattr(distribution, what) or ""
+        return getattr(package, what) or ""
     except Exception:  # metadata that is missing or broken, as after half an installation
         return ""
 
 
-def _distribution(entry_point: Any) -> str:
-    return _name_and_version(entry_point.dist)[0]
+class _Place(NamedTuple):
+    """Where an error is. Its text is made when there is one: see ``_said``."""
 
+    alias: str
+    entry_point: Any
 
-def _where(alias: str, entry_point: Any) -> str:
-    return f"PLUGINHOST['PLUGINS'][{alias!r}] ({_distribution(entry_point)})"
+    def __str__(self) -> str:
+        return f"PLUGINHOST['PLUGINS'][{self.alias!r}] ({_name(self.entry_point.dist)})"
 
 
 def _make(alias: str, given: Mapping[str, Any], installed: Any) -> tuple[Plugin, Any]:
     """Find, import, check and instantiate one alias."""
     entry_point = _find(alias, given.get("PLUGIN") or alias, installed)
-    where = _where(alias, entry_point)
+    where = _Place(alias, entry_point)
     cls = _import(where, entry_point)
     try:
         _check_class(where, cls)
@@ -152,7 +164,7 @@ def _make(alias: str, given: Mapping[str, Any], installed: Any) -> tuple[Plugin,
     return plugin, entry_point
 
 
-def _broken(where: str, what: str, error: Exception, secrets: Any) -> ConfigurationError:
+def _broken(where: _Place, what: str, error: Exception, secrets: Any) -> ConfigurationError:
     """An error of the plugin's own code, told without its traceback: that may hold secrets."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return ConfigurationError(
@@ -173,7 +185,7 @@ def _find(alias: str, name: str, installed: Any) -> Any:
             id="pluginhost.E002",
             hint=f"{did_you_mean(name, known)}Installed are: {listing(known)}.",
         )
-    offers = listing(sorted(_distribution(entry_point) for entry_point in found))
+    offers = listing(sorted(_name(entry_point.dist) for entry_point in found))
     raise ConfigurationError(
         f"PLUGINHOST['PLUGINS'][{alias!r}]: several packages offer a plugin named {name!r}: {offers}.",
         id="pluginhost.E002",
@@ -181,7 +193,7 @@ def _find(alias: str, name: str, installed: Any) -> Any:
     )
 
 
-def _import(where: str, entry_point: Any) -> Any:
+def _import(where: _Place, entry_point: Any) -> Any:
     try:
         return entry_point.load()
     except Exception as error:
@@ -192,7 +204,7 @@ def _import(where: str, entry_point: Any) -> Any:
         ) from error
 
 
-def _check_class(where: str, cls: Any) -> None:
+def _check_class(where: _Place, cls: Any) -> None:
     if not (inspect.isclass(cls) and issubclass(cls, Plugin)):
         raise ConfigurationError(
             f"{where}: the entry point names {cls!r}.",
@@ -226,7 +238,7 @@ def _check_class(where: str, cls: Any) -> None:
         )
 
 
-def _check_facts(where: str, cls: type[Plugin], facts: Mapping[str, Any]) -> None:
+def _check_facts(where: _Place, cls: type[Plugin], facts: Mapping[str, Any]) -> None:
     """What may differ by alias, and would break pages."""
     kinds: dict[str, tuple[Any, str]] = {
         "varies_on": (set | frozenset, "a frozenset of names of headers"),
@@ -245,7 +257,7 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".") if part.isdigit())
 
 
-def _options(where: str, cls: type[Plugin], given: Mapping[str, Any]) -> tuple[Any, LaneOptions]:
+def _options(where: _Place, cls: type[Plugin], given: Mapping[str, Any]) -> tuple[Any, LaneOptions]:
     """The plugin's options and the lane's, told apart by name."""
     own = names(cls.Options)
     exist = f"Its options are: {listing(own)}; every alias also takes {listing(sorted(LANE_OPTIONS))}."
@@ -275,7 +287,7 @@ def _register(manager: pluggy.PluginManager, plugin: Plugin, entry_point: Any) -
     if manager.has_plugin(plugin.alias):  # pluggy keeps a plugin whose registration failed half-way
         manager.unregister(name=plugin.alias)
     raise ConfigurationError(
-        f"{_where(plugin.alias, entry_point)}: {problem}",
+        f"{_Place(plugin.alias, entry_point)}: {problem}",
         id="pluginhost.E006",
         hint=f"The hooks are {listing(HOOKS)}; their arguments are in pluginhost.hookspecs.",
     )

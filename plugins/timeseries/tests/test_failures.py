@@ -121,7 +121,7 @@ def test_the_host_finds_the_one_event_that_the_database_refuses(product: Product
     events = [event("product viewed", product) for _ in range(9)]
     events[4] = event("product viewed", product, -100)
     events[7] = event("product viewed", product, 0.5)
-    loaded = Loaded(counting, "", "", ("aggregate",), "aggregate", counting.aggregate)  # type: ignore[arg-type]
+    loaded = Loaded(counting, None, ("aggregate",), "aggregate", counting.aggregate)  # type: ignore[arg-type]
     result = Runner(loaded).run(events)
     assert sorted(result.failures) == [4, 7]
     assert all(failure.dead for failure in result.failures.values())
