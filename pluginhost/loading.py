@@ -64,16 +64,17 @@ class _Manager(pluggy.PluginManager):
     """pluggy's manager, for plugin objects whose properties must not run while they are registered."""
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
-        # As inspect.getattr_static does, which for all names of all plugins would take as long as everything else here.
-        attribute = next((space[name] for space in _namespaces(plugin) if name in space), None)
+        # inspect.getattr_static would, for all names of all plugins, take as long as everything else here.
+        attribute = next((space[name] for space in _own(plugin) if name in space), None)
         if inspect.isfunction(attribute) or isinstance(attribute, (staticmethod, classmethod)):
             return super().parse_hookimpl_opts(plugin, name)
         return None
 
 
-def _namespaces(plugin: object) -> Iterator[Mapping[str, Any]]:
+def _own(plugin: object) -> Iterator[Mapping[str, Any]]:
+    """What the plugin has of itself and of its classes: none of the hooks is in the base class of all plugins."""
     yield vars(plugin)
-    yield from map(vars, type(plugin).__mro__)
+    yield from (vars(cls) for cls in type(plugin).__mro__ if cls not in (Plugin, object))
 
 
 def entry_points() -> importlib_metadata.EntryPoints:
