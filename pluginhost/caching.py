@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
 from django.utils.cache import patch_cache_control, patch_vary_headers
 
 if TYPE_CHECKING:
@@ -12,17 +12,16 @@ if TYPE_CHECKING:
     from django.http.response import HttpResponseBase
 
 
-@dataclass
-class Caching:
+class Caching(msgspec.Struct):
     """Gathered while a page is rendered, and said by the middleware in the headers."""
 
-    vary: set[str] = field(default_factory=set)
+    vary: set[str] = set()
     """The request's headers that the page depends on."""
     private: bool = False
     """The page is for this visitor alone."""
     foreseen: bool = False
     """The headers have gone out, and say what a page may need that is rendered from now on."""
-    _stored_before: list[tuple[HttpRequest, bool]] = field(default_factory=list)
+    _stored_before: list[tuple[HttpRequest, bool]] = []
 
     def keep_from_inner_cache(self, *requests: HttpRequest) -> None:
         """Keep a view's own ``cache_page`` from storing the page: it would not see the headers in time.

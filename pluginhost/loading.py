@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import importlib_metadata
+import msgspec
 import pluggy
 from django.apps import apps
 
@@ -31,8 +31,7 @@ DELIVERY_HOOKS = ("on_event", "aggregate")
 NO_FUNCTIONS = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 
-@dataclass(frozen=True, eq=False)
-class Loaded:
+class Loaded(msgspec.Struct, frozen=True, eq=False):
     """One alias, ready for use."""
 
     plugin: Plugin
