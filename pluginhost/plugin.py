@@ -143,6 +143,11 @@ class Plugin:
     """The snippet names the visitor: the host then finds out the user of a page, and varies it by Cookie."""
     varies_on: frozenset[str] = frozenset({"Cookie"})
     """The request's headers that ``filter_request`` looks at. Caches keep pages with snippets apart by them."""
+    unread: ClassVar[frozenset[str]] = frozenset()
+    """Of ``properties`` and ``context``, what neither the delivery hook nor ``wants`` nor ``screen`` looks at.
+
+    Workers leave it empty: to read it takes longer than to read all the rest.
+    """
 
     def __init__(self, alias: str, options: Any, lane: LaneOptions | None = None) -> None:
         self.alias = alias
@@ -227,6 +232,11 @@ def reads_cookies(plugin: Plugin) -> bool:
     """Whether the plugin has something to say of a request's cookies."""
     cls = type(plugin)
     return cls.anonymous_id is not Plugin.anonymous_id or cls.visitor_id is not Plugin.visitor_id
+
+
+def wants_all(plugin: Plugin) -> bool:
+    """Whether the plugin takes every event of its lane."""
+    return getattr(plugin.wants, "__func__", None) is Plugin.wants and not plugin.needs_identity
 
 
 def screens(plugin: Plugin) -> bool:

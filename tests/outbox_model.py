@@ -207,7 +207,7 @@ def _ids(version: int, payload: bytes) -> list[str]:
 
 
 def held_ids(claim: Claim) -> Iterator[str]:
-    return (item.stored.event.message_id for item in claim.items if item.stored.event)
+    return (item.event.message_id for item in claim.items if item.event)
 
 
 # --- what a site does in a request ---

@@ -81,7 +81,8 @@ class Attempt:
         self._finish()
 
     def in_batches(self) -> None:
-        wanted = [index for index in range(len(self.events)) if self._wanted(index)]
+        every = range(len(self.events))
+        wanted = [*every] if self.runner.wants_all else [index for index in every if self._wanted(index)]
         if wanted:
             self._slice(wanted)
         self._finish()

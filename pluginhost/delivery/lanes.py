@@ -19,6 +19,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from pluginhost.db import take_write_lock
+from pluginhost.delivery.decoding import decode
 from pluginhost.delivery.envelopes import VERSION, unpack
 from pluginhost.delivery.news import News
 from pluginhost.delivery.sql import execute, in_words_of, select
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
     from django.db.models import QuerySet
 
-    from pluginhost.delivery.envelopes import Stored
     from pluginhost.delivery.runner import Runner
+    from pluginhost.events import Event
 
 logger = logging.getLogger("pluginhost.delivery")
 
@@ -73,7 +74,14 @@ class Item(NamedTuple):
 
     delivery: Delivery
     position: int
-    stored: Stored
+    event: Event | None
+    problem: str = ""
+    """Why it can't be read."""
+
+    @property
+    def erased(self) -> bool:
+        """Whether it was an event of a person who has been forgotten."""
+        return self.event is None and not self.problem
 
 
 @dataclass
@@ -87,9 +95,10 @@ class Claim:
     deliveries: dict[int, Delivery] = field(default_factory=dict)
     items: list[Item] = field(default_factory=list)
     payloads: dict[int, bytes] = field(default_factory=dict)
-    """What is read of each delivery, until the items are made of it."""
+    """What was read of each delivery."""
     interrupted: frozenset[int] = frozenset()
     """Deliveries that a worker held when it died."""
+    _raw: dict[int, list[bytes]] = field(default_factory=dict)
 
     @property
     def stored_token(self) -> Any:
@@ -99,6 +108,13 @@ class Claim:
     @property
     def attempt(self) -> int:
         return max((delivery.attempts for delivery in self.deliveries.values()), default=1)
+
+    def raw(self, item: Item) -> bytes:
+        """An event of this claim as it was stored. For the few that fail."""
+        pk = item.delivery.pk
+        if pk not in self._raw:
+            self._raw[pk] = [one.raw for one in unpack(item.delivery.version, self.payloads[pk])]
+        return self._raw[pk][item.position]
 
     def rows(self) -> QuerySet[Delivery]:
         """The deliveries that are still held, as they are in the database."""
@@ -157,7 +173,7 @@ def claim(runner: Runner, using: str) -> Claim | None:
             execute(using, HOLD, [found.stored_token, found.lease], ids=found.deliveries)
         # Within the transaction: what can't be read is then not claimed, and nobody takes us for dead.
         _read(found)
-    _unpack(found)
+    _unpack(found, runner.unread)
     return found
 
 
@@ -180,20 +196,21 @@ def _read(found: Claim) -> None:
     found.payloads = {pk: bytes(payload or b"") for pk, payload in payloads.items()}
 
 
-def _unpack(found: Claim) -> None:
+def _unpack(found: Claim, unread: frozenset[str]) -> None:
     """Read the events out of the payloads. A delivery whose payload is damaged as a whole is dead, and keeps it."""
     damaged = []
     for pk, payload in found.payloads.items():
         delivery = found.deliveries[pk]
         try:
-            stored = unpack(delivery.version, payload)
-            if len(stored) != delivery.n:
-                raise ValueError(f"the payload has {len(stored)} events instead of {delivery.n}")
+            events, problems = decode(delivery.version, payload, unread)
+            if len(events) != delivery.n:
+                raise ValueError(f"the payload has {len(events)} events instead of {delivery.n}")
         except ValueError as error:
             damaged.append((delivery, str(error)))
         else:
-            found.items += map(Item, repeat(delivery), range(delivery.done, delivery.n), stored[delivery.done :])
-    found.payloads.clear()
+            places = range(delivery.done, delivery.n)
+            said = [problems.get(place, "") for place in places] if problems else repeat("")
+            found.items += map(Item, repeat(delivery), places, events[delivery.done :], said)
     if damaged:
         _bury(found, damaged)
 

@@ -14,11 +14,13 @@ import msgspec
 from pluginhost import metrics
 from pluginhost.db import harmless
 from pluginhost.delivery.attempt import RAISED, Attempt, Result
+from pluginhost.delivery.decoding import LARGE
 from pluginhost.delivery.failures import Judge
 from pluginhost.delivery.pacing import Pace
 from pluginhost.dispatch import inside
 from pluginhost.exceptions import SkipEvent
 from pluginhost.options import redacted
+from pluginhost.plugin import wants_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +41,8 @@ class Runner:
     def __init__(self, loaded: Loaded, screeners: tuple[Plugin, ...] = ()) -> None:
         """``screeners`` are the plugins that are asked whether any lane may have an event."""
         self._screeners = screeners
+        self.unread = loaded.plugin.unread.intersection(LARGE, *(screener.unread for screener in screeners))
+        """What of an event neither the plugin nor a screener looks at."""
         self.plugin = loaded.plugin
         self.alias = loaded.plugin.alias
         self.judge = Judge(loaded.plugin)
@@ -88,7 +92,7 @@ class Runner:
                 return Result(deferred=self.judge.judge(error))
             run = Attempt(
                 self,
-                [self._own(event) for event in events],
+                [self._own(event) if event.visitor_ids else event for event in events],
                 attempt,
                 keep=keep,
                 stopping=stopping,
@@ -102,7 +106,7 @@ class Runner:
 
     def _own(self, event: Event) -> Event:
         """The event without what other providers' cookies say of the browser."""
-        if not event.visitor_ids or event.visitor_ids.keys() <= {self.alias}:
+        if event.visitor_ids.keys() <= {self.alias}:
             return event
         own = {alias: id_ for alias, id_ in event.visitor_ids.items() if alias == self.alias}
         return msgspec.structs.replace(event, visitor_ids=own)
@@ -126,6 +130,11 @@ class Runner:
             self._prepare()
             with self._watched():
                 return self.plugin.explain(message_id)
+
+    @property
+    def wants_all(self) -> bool:
+        """Whether no event need be asked about with ``wants``."""
+        return not self._screeners and wants_all(self.plugin)
 
     @property
     def is_open(self) -> bool:

@@ -150,7 +150,7 @@ def _write_failures(claim: Claim, outcome: Outcome, lane: LaneOptions, news: New
     alone, leaving = [], []
     for index, failure in outcome.failures.items():
         item = outcome.items[index]
-        row = _row_of(item, failure, lane, news)
+        row = _row_of(claim, item, failure, lane, news)
         if item.delivery.chunk_id is None and item.delivery.n == 1:
             alone.append(item.delivery)
             changed = {name: getattr(row, name) for name in ("state", "due_at", "attempts", "reason")}
@@ -161,11 +161,11 @@ def _write_failures(claim: Claim, outcome: Outcome, lane: LaneOptions, news: New
     return alone
 
 
-def _row_of(item: Item, failure: Failure, lane: LaneOptions, news: News) -> Delivery:
+def _row_of(claim: Claim, item: Item, failure: Failure, lane: LaneOptions, news: News) -> Delivery:
     """The delivery of one failed event: waiting for its next attempt, or dead."""
-    delivery, stored = item.delivery, item.stored
+    delivery, event = item.delivery, item.event
     dead = failure.dead or (failure.retry_after is None and delivery.attempts >= lane.MAX_ATTEMPTS)
-    message_id = stored.event.message_id if stored.event else ""
+    message_id = event.message_id if event else ""
     seconds = delay(lane, delivery.attempts, failure)
     if dead:
         news.dies(message_id, failure.reason)
@@ -176,7 +176,7 @@ def _row_of(item: Item, failure: Failure, lane: LaneOptions, news: News) -> Deli
         logger.warning("plugin %s: event %s is tried again: %s", delivery.lane, message_id, failure.reason)
     return Delivery(
         lane=delivery.lane,
-        payload=join([stored.raw]),
+        payload=join([claim.raw(item)]),
         version=delivery.version,
         n=1,
         created=delivery.created,
@@ -185,7 +185,7 @@ def _row_of(item: Item, failure: Failure, lane: LaneOptions, news: News) -> Deli
         state=Delivery.State.DEAD if dead else Delivery.State.WAITING,
         reason=failure.reason,
         message_id=message_id,
-        event_name=stored.event.name[:200] if stored.event else "",
+        event_name=event.name[:200] if event else "",
     )
 
 
@@ -238,8 +238,8 @@ def _bury(claim: Claim, delivery: Delivery, failure: Failure, lane: LaneOptions,
     """Make each unfinished event of a delivery a dead letter of its own. Returns how many were of forgotten people."""
     unfinished = [item for item in claim.items if item.delivery is delivery and item.position >= delivery.done]
     claim.rows().filter(id=delivery.pk).delete()
-    left = [item for item in unfinished if not item.stored.erased]
-    letters = [_row_of(item, failure._replace(dead=True), lane, news) for item in left]
+    left = [item for item in unfinished if not item.erased]
+    letters = [_row_of(claim, item, failure._replace(dead=True), lane, news) for item in left]
     Delivery.objects.using(claim.using).bulk_create(letters, batch_size=ROWS)
     return len(unfinished) - len(left)
 

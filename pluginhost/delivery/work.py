@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from django.db import Error as DatabaseError
 
 from pluginhost.delivery.attempt import Result
-from pluginhost.delivery.envelopes import GONE
 from pluginhost.delivery.failures import Failure
 from pluginhost.delivery.lanes import LeaseLost, claim
 from pluginhost.delivery.marks import marks
@@ -106,12 +105,15 @@ def _attempt(runner: Runner, held: Claim, items: Sequence[Item], stopping: Calla
     tried: list[int] = []
     events: list[Event] = []
     refused: dict[int, Failure] = {}
+    suspicious = any(delivery.kills for delivery in held.deliveries.values())
     for index, item in enumerate(items):
-        if item.stored.erased:
-            continue
-        if failure := _refusal(runner, held, item):
+        event = item.event
+        if event is None:
+            if not item.erased:
+                refused[index] = Failure(item.problem, dead=True)
+        elif suspicious and (failure := _refusal(runner, held, item)):
             refused[index] = failure
-        elif event := item.stored.event:
+        else:
             tried.append(index)
             events.append(event)
     result = runner.run(events, attempt=held.attempt, keep=_keeper(held), stopping=stopping) if events else Result()
@@ -120,7 +122,7 @@ def _attempt(runner: Runner, held: Claim, items: Sequence[Item], stopping: Calla
         items,
         done,
         skipped=result.skipped,
-        discarded=sum(item.stored.erased for item in items[:done]),
+        discarded=sum(item.event is None and item.erased for item in items[:done]),
         failures={
             **{index: failure for index, failure in refused.items() if index < done},
             **{tried[index]: failure for index, failure in result.failures.items()},
@@ -133,15 +135,13 @@ def _attempt(runner: Runner, held: Claim, items: Sequence[Item], stopping: Calla
 
 def _without_the_forgotten(item: Item, forgotten: Marks) -> Item:
     """The item as if its event had been erased, if it is of a person who was forgotten."""
-    event = item.stored.event
-    return item._replace(stored=GONE) if event is not None and forgotten.hold(event) else item
+    event = item.event
+    return item._replace(event=None) if event is not None and forgotten.hold(event) else item
 
 
 def _refusal(runner: Runner, held: Claim, item: Item) -> Failure | None:
-    """Why an event is not even tried: it can't be read, it kills, or it may have arrived already and must not again."""
+    """Why an event is not even tried: it kills, or it may have arrived already and must not again."""
     delivery = item.delivery
-    if item.stored.event is None:
-        return Failure(item.stored.problem, dead=True)
     if delivery.kills >= DEADLY_KILLS and item.position == delivery.done:
         return DEADLY
     if held.interrupted and delivery.pk in held.interrupted and not runner.judge.resends_uncertain:

@@ -49,6 +49,7 @@ class Bots(pluginhost.Plugin):
 
     personal_data = False
     varies_on = frozenset({"User-Agent"})
+    unread = frozenset({"properties"})
 
     def __init__(self, alias: str, options: Options, lane: LaneOptions | None = None) -> None:
         super().__init__(alias, options, lane)

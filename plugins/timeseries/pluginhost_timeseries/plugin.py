@@ -57,6 +57,7 @@ class TimeSeries(pluginhost.Plugin):
     purpose = "analytics"
     personal_data = False
     dedupes = True
+    unread = frozenset({"properties", "context"})
     batch_size = 1000  # a transaction costs as much for few events as for many
     django_app: ClassVar[str | None] = "pluginhost_timeseries"
 
