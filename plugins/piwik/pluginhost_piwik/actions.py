@@ -167,8 +167,7 @@ _UNTUNED = Tuning()
 
 
 def _tuning(event: Event, alias: str) -> Tuning:
-    given = event.tuning(alias)
-    if not given:
+    if not event.plugins or not (given := event.tuning(alias)):
         return _UNTUNED
     try:
         return msgspec.convert(given, Tuning)
@@ -183,6 +182,21 @@ def _wrong(alias: str, path: str, problem: str) -> PermanentError:
 
 def _main(event: Event, tuning: Tuning, words: Vocabulary, value: float | None) -> Action:
     """The one thing that the event is, beside a goal."""
+    special = None if tuning is _UNTUNED else _special(event, tuning, words, value)
+    if special is not None:
+        return special
+    if event.type == "page":
+        return PageView(text(event.name))
+    return CustomEvent(
+        category=_filled(words.alias, "category", tuning.category or words.category),
+        action=_filled(words.alias, "action", tuning.action or event.name),
+        name=(text(tuning.label) or None) if tuning.label else None,
+        value=value,
+    )
+
+
+def _special(event: Event, tuning: Tuning, words: Vocabulary, value: float | None) -> Action | None:
+    """What the caller says that it is, or None if it is what its type says."""
     kinds = [name for name in ("order", "cart", "search", "outlink", "download") if getattr(tuning, name) is not None]
     if len(kinds) > 1:
         raise _wrong(words.alias, kinds[1], f"an event with {kinds[0]} cannot have it too")
@@ -200,14 +214,7 @@ def _main(event: Event, tuning: Tuning, words: Vocabulary, value: float | None) 
         return Link(_url(words.alias, "outlink", tuning.outlink, ("http", "https", "ftp")), "link")
     if tuning.download is not None:
         return Link(_url(words.alias, "download", tuning.download, ("http", "https", "ftp")), "download")
-    if event.type == "page":
-        return PageView(text(event.name))
-    return CustomEvent(
-        category=_filled(words.alias, "category", tuning.category or words.category),
-        action=_filled(words.alias, "action", tuning.action or event.name),
-        name=text(tuning.label or "") or None,
-        value=value,
-    )
+    return None
 
 
 def _order(tuning: Tuning, alias: str, value: float | None) -> Order:
@@ -254,6 +261,8 @@ def _search(search: str | Search, alias: str) -> Search:
 
 def _dimensions(event: Event, tuning: Tuning, words: Vocabulary) -> dict[int, str]:
     """Id -> value: from the properties that DIMENSIONS names, then from what the caller chose."""
+    if not words.dimensions and not tuning.dimensions:
+        return {}
     chosen: dict[int, Any] = {words.dimensions[n]: v for n, v in event.properties.items() if n in words.dimensions}
     for name, value in tuning.dimensions.items():
         if name in words.dimensions:
@@ -310,7 +319,8 @@ def text(value: str, limit: int = MAX_TEXT) -> str:
     if not value.isprintable():
         value = value.encode("utf-8", "replace").decode()  # half of a surrogate pair is no UTF-8
         value = _BREAKS.sub(" ", value)
-    return value.strip()[:limit].rstrip()
+    value = value.strip()
+    return value if len(value) <= limit else value[:limit].rstrip()
 
 
 def url(value: str | None, schemes: tuple[str, ...] = ("http", "https")) -> str | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-import json
+import re
 import threading
 import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+import msgspec
 import requests
 
 from pluginhost import DeliveryError, RetryableError, UncertainError, http
@@ -39,7 +40,7 @@ def body(hits: Sequence[Hit], token: str) -> bytes:
     content: dict[str, Any] = {"requests": queries}
     if token:
         content["token_auth"] = token
-    return json.dumps(content).encode()
+    return msgspec.json.encode(content)
 
 
 def _written(name: str, value: str) -> str:
@@ -48,8 +49,12 @@ def _written(name: str, value: str) -> str:
     return _common(value) if name in COMMON else _quoted(value)
 
 
+#: What ``quote`` leaves as it is (RFC 3986, 2.3).
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*")
+
+
 def _quoted(value: str) -> str:
-    return quote(value, safe="", errors="replace")
+    return value if _UNRESERVED.fullmatch(value) else quote(value, safe="", errors="replace")
 
 
 _common = lru_cache(REMEMBERED)(_quoted)

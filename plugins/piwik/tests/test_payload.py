@@ -161,6 +161,19 @@ def test_what_a_token_is_needed_for():
 
 
 @pytest.mark.parametrize(
+    ("address", "sent"),
+    [
+        ("0.0.0.0", "0.0.0.0"), ("255.255.255.255", "255.255.255.255"), ("198.51.100.0", "198.51.100.0"),
+        ("256.1.1.1", None), ("1.2.3.260", None), ("01.2.3.4", None), ("1.2.3", None), ("1.2.3.4.", None),
+        ("1.2.3.4.5", None), ("1.2.3.4\n", None), ("1.2.3.\u0664", None), ("", None),
+        ("2001:DB8:0::1", "2001:db8::1"),
+    ],
+)  # fmt: skip
+def test_an_address_is_one(address, sent):
+    assert only(hits(event(context=Context(ip=address)), WITH_TOKEN, NOW)).get("cip") == sent
+
+
+@pytest.mark.parametrize(
     ("value", "shown"),
     [
         (0, "0"), (0.0, "0"), (-0.0, "0"), (-1e-12, "0"), (3, "3"), (10, "10"), (100.0, "100"), (-2.5, "-2.5"),
