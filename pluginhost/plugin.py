@@ -143,7 +143,7 @@ class Plugin:
     """The snippet names the visitor: the host then finds out the user of a page, and varies it by Cookie."""
     varies_on: frozenset[str] = frozenset({"Cookie"})
     """The request's headers that ``filter_request`` looks at. Caches keep pages with snippets apart by them."""
-    unread: ClassVar[frozenset[str]] = frozenset()
+    unread: frozenset[str] = frozenset()
     """Of ``properties`` and ``context``, what neither the delivery hook nor ``wants`` nor ``screen`` looks at.
 
     Workers leave it empty: to read it takes longer than to read all the rest.

@@ -306,6 +306,18 @@ def test_through_the_outbox(database, configure, matomo):
 
 
 @pytest.mark.django_db(databases="__all__", transaction=True)
+@pytest.mark.parametrize(
+    ("dimensions", "sent"), [({}, {"dimension9": "3"}), ({"plan": 2}, {"dimension2": "pro", "dimension9": "3"})]
+)
+def test_properties_through_the_outbox(database, configure, matomo, dimensions, sent):
+    configure("outbox", piwik={"URL": matomo.url, "SITE_ID": 1, "DIMENSIONS": dimensions})
+    host.track(None, "paid", {"plan": "pro"}, plugins={"piwik": {"dimensions": {"9": 3}}})
+    drain(host.registry.runners, database)
+    [hit] = matomo.hits
+    assert {name: value for name, value in hit.items() if name.startswith("dimension")} == sent
+
+
+@pytest.mark.django_db(databases="__all__", transaction=True)
 def test_a_server_that_is_away_gets_everything_later(database, configure, matomo):
     configure("outbox", piwik={"URL": f"http://127.0.0.1:{free_port()}/", "SITE_ID": 1})
     host.track(None, "patient")
