@@ -8,7 +8,7 @@ events stay readable.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from os import urandom
 from time import time_ns
@@ -98,6 +98,9 @@ class Batch(Sequence[Event]):
 
     def __len__(self) -> int:
         return len(self.events)
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self.events)  # a Sequence's own asks for one index after the other
 
     def __repr__(self) -> str:
         return f"<Batch of {len(self.events)}, attempt {self.attempt}>"

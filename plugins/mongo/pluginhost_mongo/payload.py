@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import asdict
+
 from pluginhost import Event, PermanentError
 
 if TYPE_CHECKING:
@@ -28,9 +30,11 @@ def document(event: Event) -> dict[str, Any]:
     stored: dict[str, Any] = {"_id": event.message_id}
     for name in STORED:
         value = getattr(event, name)
-        if value is not None and name in EMBEDDED:
-            value = {each: inner for each in value.__struct_fields__ if (inner := getattr(value, each)) is not None}
-        if value is not None and value != {}:
+        if value is None:
+            continue
+        if name in EMBEDDED:
+            value = {each: inner for each, inner in asdict(value).items() if inner is not None}
+        if value or value != {}:
             stored[name] = value
     return stored
 

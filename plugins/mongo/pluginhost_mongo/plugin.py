@@ -87,9 +87,10 @@ class Mongo(pluginhost.Plugin):
         assert self._client is not None
         failures: dict[str, Exception] = {}
         by_collection = defaultdict(list)
+        usual = self.options.COLLECTION
         for event in batch:
             try:
-                name = collection(event, self.alias, self.options.COLLECTION)
+                name = collection(event, self.alias, usual) if event.plugins else usual
             except pluginhost.PermanentError as error:
                 failures[event.message_id] = error
             else:
