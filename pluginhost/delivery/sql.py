@@ -24,13 +24,15 @@ from django.db import connections
 from pluginhost.db import skip_locked
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Generator, Iterator, Sequence
 
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.backends.utils import CursorWrapper
 
 #: Stands for ids until a statement is run.
 IDS = "{ids}"
+#: Rows with payloads that are in memory at a time while they are read one after the other.
+AT_A_TIME = 10
 #: As ``django.db.models.functions.Now`` has it. SQLite compares texts: those with all six digits are not before their
 #: own millisecond.
 _NOW = {
@@ -113,6 +115,15 @@ def select(
     with _binary_cursor(connection) if binary else connection.cursor() as cursor:
         _run(connection, cursor, sql, parameters, ids)
         return list(cursor.fetchall())
+
+
+def stream(using: str, sql: str, parameters: Sequence[Any] = ()) -> Generator[tuple[Any, ...], None, None]:
+    """The same, one row after the other. Close it, unless it is read to its end."""
+    connection = connections[using]
+    with connection.cursor() as cursor:
+        _run(connection, cursor, sql, parameters, ())
+        while rows := cursor.fetchmany(AT_A_TIME):
+            yield from rows
 
 
 def execute(using: str, sql: str, parameters: Sequence[Any] = (), *, ids: Collection[int] = ()) -> int:
