@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import cache
 from typing import TYPE_CHECKING, Any, Unpack
 
 from asgiref.sync import sync_to_async
@@ -21,6 +22,7 @@ from pluginhost.registry import get_registry
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from django.db.models import Model
     from django.http import HttpRequest
     from django.utils.safestring import SafeString
 
@@ -67,9 +69,7 @@ class Host:
 
     def database(self, using: str | None = None) -> str:
         """The database that events of this thread go to: ``using``, or the router's."""
-        from pluginhost.models import Envelope  # models can't be imported before the apps are ready
-
-        return using or router.db_for_write(Envelope)
+        return using or router.db_for_write(_model())
 
     # --- tracking ---
 
@@ -201,7 +201,7 @@ class Host:
         settings = conf.get_settings()
         if not settings.ENABLED:
             return None
-        registry = self.registry
+        registry = get_registry(settings)
         try:
             with harmless():
                 pending = accepting.draft_event(
@@ -217,7 +217,7 @@ class Host:
     def _placed(self, pending: buffer.Pending, using: str | None, settings: conf.Settings) -> bool:
         """Place the event; a database that does not exist, or a router that raises, breaks no page."""
         try:
-            return self._place(pending, self.database(using))
+            return self._place(pending, self.database(using), settings)
         except Exception:
             counts.count("lost")
             if settings.STRICT:
@@ -225,18 +225,20 @@ class Host:
             logger.exception("event %s is lost", pending.event.message_id)
             return False
 
-    def _place(self, pending: buffer.Pending, using: str) -> bool:
+    def _place(self, pending: buffer.Pending, using: str, settings: conf.Settings) -> bool:
         """Let the event wait in the innermost block that it may wait in, else send it at once."""
         waiting = buffer.current.get()
         while waiting is not None:
             if waiting.accepts(using) and waiting.add(pending, using):
                 return True
             waiting = waiting.outer
-        return self.send([pending], using)
+        return self._send([pending], using, settings)
 
     def send(self, pending: list[buffer.Pending], using: str) -> bool:
         """Seal the events and give them to the transport; False if they are lost."""
-        settings = conf.get_settings()
+        return self._send(pending, using, conf.get_settings())
+
+    def _send(self, pending: list[buffer.Pending], using: str, settings: conf.Settings) -> bool:
         chosen = transport(settings.TRANSPORT)
         if not (chosen.uses_database and in_event_loop()):
             return self._put(chosen, pending, using)
@@ -253,10 +255,10 @@ class Host:
 
     def _put(self, chosen: Transport, pending: list[buffer.Pending], using: str) -> bool:
         sealed = [parts for item in pending if (parts := item.sealed()).lanes]
-        if filtered := len(pending) - len(sealed):
-            counts.count("filtered", filtered)
-        if not sealed:
-            return False
+        if len(sealed) < len(pending):
+            counts.count("filtered", len(pending) - len(sealed))
+            if not sealed:
+                return False
         try:
             accepted = chosen.put(pack(sealed), using)
         except Exception:
@@ -264,6 +266,13 @@ class Host:
             accepted = False
         counts.count("accepted" if accepted else "lost", len(sealed))
         return accepted
+
+
+@cache
+def _model() -> type[Model]:
+    from pluginhost.models import Envelope  # models can't be imported before the apps are ready
+
+    return Envelope
 
 
 #: The host of this process.

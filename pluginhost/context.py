@@ -24,7 +24,8 @@ def context_of(request: HttpRequest, settings: Settings) -> Context:
     """Copy and scrub what the events of this request carry."""
     meta = request.META
     match = request.resolver_match
-    path = scrubbing.path(request.path, settings, match)
+    site = scrubbing.site_of(request, settings)
+    path = scrubbing.path(request.path, site, match)
     host = _host(request)
     query = scrubbing.query(meta.get("QUERY_STRING", ""), settings)
     return Context(
@@ -34,7 +35,7 @@ def context_of(request: HttpRequest, settings: Settings) -> Context:
         method=scrubbing.header(request.method, 16),
         url=None if host is None else _url(f"{request.scheme}://{host}{path}", query),
         path=scrubbing.header(path, scrubbing.MAX_URL),
-        referrer=scrubbing.url(meta.get("HTTP_REFERER"), settings),
+        referrer=scrubbing.url(meta.get("HTTP_REFERER"), site, settings),
         route=match.view_name if match else None,
     )
 

@@ -44,7 +44,7 @@ class Implementation(NamedTuple):
     plugin: Plugin
 
     def __call__(self, **arguments: Any) -> Any:
-        return self.function(*[arguments[name] for name in self.argnames])
+        return self.function(*map(arguments.__getitem__, self.argnames))
 
 
 class inside:  # noqa: N801 - a context manager, as those of contextlib

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, repeat
 from math import isfinite
 from typing import Any
 from uuid import UUID
@@ -50,24 +50,26 @@ class _Walk:
 
     def value(self, value: Any, depth: int) -> Any:
         kind = type(value)
+        if kind is dict:
+            return self.container(value, depth, self.mapping)
+        if kind is list:
+            return self.container(value, depth, self.sequence)
         if kind is str:
-            self.left -= len(value)
-            if self.left < 0:
-                raise _too_large("")
-            return value if value.isascii() and "\0" not in value else plain("", value)
+            self.take(len(value))
+            return plain("", value)
         if value is None or kind is bool:
             return value
         if kind is int:
-            if _INT_MIN <= value <= _INT_MAX:
-                return value
-        elif kind is float:
-            if isfinite(value):
-                return value
-        elif kind is dict:
-            return self.container(value, depth, self.mapping)
-        elif kind is list:
-            return self.container(value, depth, self.sequence)
+            return _integer(value)
+        if kind is float:
+            return finite("", value)
         return self.converted(value, depth)
+
+    def take(self, size: int) -> None:
+        """Count what has been seen. Raises ``InvalidEvent`` when it is too much."""
+        self.left -= size
+        if self.left < 0:
+            raise _too_large("")
 
     def converted(self, value: Any, depth: int) -> Any:
         """What is no plain value of JSON, or one that JSON can't hold."""
@@ -117,51 +119,56 @@ class _Walk:
         return list(islice(values, self.left + 1))
 
     def mapping(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
-        result = {}
-        masked = self.masked
-        names: Iterable[Any] = value
-        items: Collection[Any]
-        if type(value) is dict:
-            items = value.values()
-        else:
-            pairs = self.some(value.items())
-            names, items = [key for key, _ in pairs], [item for _, item in pairs]
-        # Each value takes at least a byte of JSON: a shared list of lists cannot explode before its size is seen.
-        self.left -= len(items)
-        if self.left < 0:
-            raise _too_large("")
         masks: Callable[[str, frozenset[str]], bool] = is_masked
-        if not _are_plain(names):  # long names are not remembered: a visitor may think of as many as there is memory
-            names, masks = map(self.name, names), is_masked.__wrapped__
-        for name, item in zip(names, items, strict=True):
-            try:
-                result[name] = MASK if masks(name, masked) else self.value(item, depth)
-            except InvalidEvent as error:
-                raise error.within(_step(name)) from error.__cause__
+        result = value.copy() if type(value) is dict else dict(self.some(value.items()))
+        # Each value takes at least a byte of JSON: a shared list of lists cannot explode before its size is seen.
+        self.take(len(result))
+        if not _are_plain(result):
+            result = {self.name(key): item for key, item in result.items()}
+            masks = is_masked.__wrapped__  # long names are not remembered: a visitor may think of very many
+        if any(map(masks, result, repeat(self.masked))):
+            result = {name: MASK if masks(name, self.masked) else item for name, item in result.items()}
+        self.within(result, result.items(), depth)
         return result
+
+    def sequence(self, value: Any, depth: int) -> list[Any]:
+        result = self.some(value)
+        self.take(len(result))
+        self.within(result, enumerate(result), depth)
+        return result
+
+    def within(self, result: Any, places: Iterable[tuple[Any, Any]], depth: int) -> None:
+        """Convert what a copied container holds, in its place. Most values are plain, and are left at a glance."""
+        for place, item in places:
+            kind = type(item)
+            if kind is str:
+                if item.isascii() and "\0" not in item:
+                    self.left -= len(item)
+                    if self.left >= 0:
+                        continue
+            elif kind is float:
+                if isfinite(item):
+                    continue
+            elif kind is int:
+                if _INT_MIN <= item <= _INT_MAX:
+                    continue
+            elif item is None or kind is bool:
+                continue
+            try:
+                result[place] = self.value(item, depth)
+            except InvalidEvent as error:
+                raise error.within(_step(place)) from error.__cause__
 
     def name(self, key: Any) -> str:
         """A key that is something else than text, or longer than most."""
         if not isinstance(key, str):
             raise InvalidEvent("", f"the key {shown(key):.80} is not a string")
         name = exact("", key)
-        self.left -= len(name)
-        if self.left < 0:
-            raise _too_large(_step(name))
+        try:
+            self.take(len(name))
+        except InvalidEvent as error:
+            raise error.within(_step(name)) from None
         return name
-
-    def sequence(self, value: Any, depth: int) -> list[Any]:
-        result: list[Any] = []
-        items = self.some(value)
-        self.left -= len(items)
-        if self.left < 0:
-            raise _too_large("")
-        for item in items:
-            try:
-                result.append(self.value(item, depth))
-            except InvalidEvent as error:
-                raise error.within(f"[{len(result)}]") from error.__cause__
-        return result
 
 
 def _too_large(path: str) -> InvalidEvent:
@@ -187,9 +194,11 @@ def _decimal(value: Decimal) -> int | float:
     return finite("", float(value))
 
 
-def _step(key: str) -> str:
-    """What a key adds to a path, short and printable: it ends up in logs."""
-    return f".{key}" if len(key) <= 80 and key.isprintable() else f".{key!r:.80}"
+def _step(place: str | int) -> str:
+    """What a key or an index adds to a path, short and printable: it ends up in logs."""
+    if isinstance(place, int):
+        return f"[{place}]"
+    return f".{place}" if len(place) <= 80 and place.isprintable() else f".{place!r:.80}"
 
 
 def exact(path: str, value: Any) -> str:
@@ -254,7 +263,7 @@ def is_masked(name: str, masked: frozenset[str]) -> bool:
     ``discard`` and ``cardigan`` are safe; a masked name of several words, such as
     ``api_key``, stands for these beside each other.
     """
-    plain("", name)
+    plain(_step(name), name)
     if name.lower() in {word.lower() for word in masked}:
         return True
     words = _snake(name)

@@ -9,7 +9,7 @@ from django.http import HttpRequest
 
 from pluginhost import door, identity, memo
 from pluginhost.context import context_of
-from pluginhost.events import Context, Event, encode, keyed_message_id, new_message_id
+from pluginhost.events import Context, Event, Subject, encode, keyed_message_id, new_message_id
 from pluginhost.exceptions import InvalidEvent
 from pluginhost.options import did_you_mean, listing
 
@@ -70,7 +70,7 @@ class Who:
         self.user: Any = None
         if source is None:
             return
-        inner = identity.unwrapped(source)
+        inner = source if isinstance(source, HttpRequest) else identity.unwrapped(source)
         if isinstance(inner, HttpRequest):
             self.request = inner
         elif hasattr(source, "is_authenticated"):
@@ -81,6 +81,8 @@ class Who:
 
 def switches(given: Mapping[str, Any] | None, registry: Registry) -> Switches:
     """Check ``plugins=...`` against the aliases that are enabled and what they let a caller tune."""
+    if given is None:
+        return {}
     checked: Switches = door.properties("plugins", given, frozenset())
     for alias, tuning in checked.items():
         loaded = registry.plugins.get(alias)
@@ -119,31 +121,25 @@ def draft(
     """
     request = who.request
     name = _name(type_, name, request, settings)
+    told = _told(details) if details else NOTHING_TOLD
     # One whom the request knows by now stays, even if it ends with a log-out or with somebody else's log-in.
-    user = who.user if request is None else identity.known_user(request)
-    user_id = door.identifier("user_id", details.get("user_id")) or identity.user_id_of(user)
-    anonymous_id = door.identifier("anonymous_id", details.get("anonymous_id"))
-    previous_id = _previous_id(type_, previous_id)
-    timestamp = door.moment("timestamp", details.get("timestamp"))
+    user_id = told.user_id or identity.user_id_of(who.user if request is None else identity.known_user(request))
     given = door.properties("traits" if type_ == "identify" else "properties", properties, settings.MASKED_NAMES)
-    message_id = _message_id(name, details.get("key"))
-    subject = door.subject("subject", details.get("subject"))
-    value = door.number("value", details.get("value"))
-    _check_database(details.get("using"))
+    previous_id = _previous_id(previous_id) if type_ == "alias" else None
     context = Context() if request is None else _context(request, settings)
     # After all that may be refused: it reads cookies.
-    browser = _browser(request, anonymous_id, settings, receivers)
+    browser = _browser(request, told.anonymous_id, settings, receivers)
     event = Event(
         type=type_,
         name=name,
-        message_id=message_id,
-        timestamp=timestamp,
+        message_id=new_message_id() if told.key is None else keyed_message_id(name, told.key),
+        timestamp=told.timestamp or door.moment("timestamp", None),
         properties=given,
         user_id=user_id,
         anonymous_id=browser.anonymous_id,
         previous_id=previous_id,
-        subject=subject,
-        value=value,
+        subject=told.subject,
+        value=told.value,
         context=context,
         plugins=switched,
         visitor_ids=browser.visitor_ids,
@@ -152,6 +148,33 @@ def draft(
     if request is not None and browser.new_id is not None:  # one that is refused for its size gives no cookie
         memo.of(request).new_id = browser.new_id
     return event, encoded, request if user_id is None else None
+
+
+class _Told(NamedTuple):
+    """What the caller told in keyword arguments, checked and converted."""
+
+    user_id: str | None = None
+    anonymous_id: str | None = None
+    timestamp: dt.datetime | None = None
+    key: str | None = None
+    subject: Subject | None = None
+    value: int | float | None = None
+
+
+NOTHING_TOLD = _Told()
+
+
+def _told(details: Details) -> _Told:
+    _check_database(details.get("using"))
+    timestamp = details.get("timestamp")
+    return _Told(
+        user_id=door.identifier("user_id", details.get("user_id")),
+        anonymous_id=door.identifier("anonymous_id", details.get("anonymous_id")),
+        timestamp=None if timestamp is None else door.moment("timestamp", timestamp),
+        key=_key(details.get("key")),
+        subject=door.subject("subject", details.get("subject")),
+        value=door.number("value", details.get("value")),
+    )
 
 
 class _Browser(NamedTuple):
@@ -186,9 +209,9 @@ def _name(type_: EventType, given: Any, request: HttpRequest | None, settings: S
     return door.event_name("name", given)
 
 
-def _previous_id(type_: EventType, given: Any) -> str | None:
+def _previous_id(given: Any) -> str:
     previous_id = door.identifier("previous_id", given)
-    if type_ == "alias" and previous_id is None:
+    if previous_id is None:
         raise InvalidEvent("previous_id", "is missing: an alias makes two ids one person")
     return previous_id
 
@@ -201,10 +224,11 @@ def client_draft(
     Raises ``InvalidEvent``.
     """
     name = door.event_name("name", name)
+    key = _key(details.get("key"))
     event = Event(
         type="track",
         name=name,
-        message_id=_message_id(name, details.get("key")),
+        message_id=new_message_id() if key is None else keyed_message_id(name, key),
         timestamp=door.moment("timestamp", None),
         properties=door.properties("properties", properties, settings.MASKED_NAMES),
         value=door.number("value", details.get("value")),
@@ -220,16 +244,14 @@ def _encoded(event: Event) -> bytes:
     return encoded
 
 
-def _message_id(name: str, key: Any) -> str:
-    return new_message_id() if key is None else keyed_message_id(name, _key(key))
-
-
 def _check_database(using: Any) -> None:
     if using is not None and using not in connections.settings:
         raise InvalidEvent("using", f"is no database. There are: {listing(connections.settings)}")
 
 
-def _key(key: Any) -> str:
+def _key(key: Any) -> str | None:
+    if key is None:
+        return None
     if not isinstance(key, str) or not key:
         raise InvalidEvent("key", "must be a string that is not empty")
     return door.plain("key", key)

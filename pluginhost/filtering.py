@@ -57,16 +57,17 @@ def verdict(filters: tuple[Implementation, ...], request: HttpRequest | None, us
     if request is None:
         return combine(ask("filter_request", filters, request=None, user=user))
     memory = memo.of(request)
-    asked, answer = None, NO_OBJECTION
+    user = known_user(request)
     for _ in range(2):  # a filter may find out the user, whom the others have not seen then
-        user = known_user(request)
         who = user.__class__, getattr(user, "pk", None)
         if memory.verdict is not None and memory.verdict[0] == who:
             return memory.verdict[1]
-        if who != asked:
-            asked, answer = who, combine(ask("filter_request", filters, request=request, user=user))
-            if not in_event_loop():  # where a filter may not find out what it needs; a thread asks it again
-                memory.verdict = who, answer
+        answer = combine(ask("filter_request", filters, request=request, user=user))
+        if not in_event_loop():  # where a filter may not find out what it needs; a thread asks it again
+            memory.verdict = who, answer
+        asked, user = user, known_user(request)
+        if user is asked:
+            break
     return answer
 
 

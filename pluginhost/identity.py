@@ -180,17 +180,18 @@ def provider_ids(request: HttpRequest, readers: Iterable[Plugin]) -> Mapping[str
     if memory.signed_out is not None:
         return {}
     remembered = memory.provider_ids
-    found = {}
     for plugin in readers:
         if plugin.alias not in remembered:
             remembered[plugin.alias] = _provider_ids(plugin, request)
-        found[plugin.alias] = remembered[plugin.alias]
-    return found
+    return {plugin.alias: remembered[plugin.alias] for plugin in readers}
 
 
 def first(ids: Mapping[str, ProviderIds]) -> str | None:
     """The anonymous id of the first provider that has one, in the order of the setting."""
-    return next((own.anonymous for own in ids.values() if own.anonymous), None)
+    for own in ids.values():
+        if own.anonymous:
+            return own.anonymous
+    return None
 
 
 def _provider_ids(plugin: Plugin, request: HttpRequest) -> ProviderIds:
@@ -210,7 +211,9 @@ def _asked(plugin: Plugin, method: Callable[[HttpRequest], Any], request: HttpRe
 
 def _usable(value: Any) -> str | None:
     """The id, if it is text that every database can store: a browser wrote it."""
+    if not isinstance(value, str):
+        return None
     try:
-        return door.identifier("visitor_id", value) if isinstance(value, str) else None
+        return door.identifier("visitor_id", value)
     except InvalidEvent:
         return None

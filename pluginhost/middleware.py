@@ -94,7 +94,7 @@ def _finish(request: HttpRequest, response: HttpResponseBase, settings: Settings
         _sign_out(request, response, memory.signed_out, settings)
     elif memory.new_id is not None and settings.ANONYMOUS_COOKIE is not None:
         _set_cookie(request, response, settings.ANONYMOUS_COOKIE, memory.new_id, settings.ANONYMOUS_COOKIE_AGE)
-    memory.caching.patch(response)
+    memory.patch(response)
 
 
 def is_page_view(request: HttpRequest, response: HttpResponseBase, settings: Settings) -> bool:

@@ -84,10 +84,11 @@ _lock = threading.RLock()
 _current: tuple[Settings, Registry] | None = None
 
 
-def load_registry() -> Registry:
+def load_registry(settings: Settings | None = None) -> Registry:
     """The registry of the settings in force; what could not be loaded is in its errors."""
     global _current
-    settings = get_settings()
+    if settings is None:
+        settings = get_settings()
     current = _current
     if current is None or current[0] is not settings:
         with _lock:
@@ -98,15 +99,16 @@ def load_registry() -> Registry:
     return current[1]
 
 
-def get_registry() -> Registry:
+def get_registry(settings: Settings | None = None) -> Registry:
     """The registry of the settings in force. Raises ``ConfigurationError`` if anything could not be loaded."""
-    registry = load_registry()
+    registry = load_registry(settings)
     errors = registry.errors
+    if not errors:
+        return registry
     if len(errors) > 1:
         raise ConfigurationError("\n".join(str(error) for error in errors), id=errors[0].id)
-    if errors:  # raised anew: one object that is raised again and again collects the frames of each time
-        raise ConfigurationError(errors[0].message, id=errors[0].id, hint=errors[0].hint) from errors[0].__cause__
-    return registry
+    # Raised anew: one object that is raised again and again collects the frames of each time.
+    raise ConfigurationError(errors[0].message, id=errors[0].id, hint=errors[0].hint) from errors[0].__cause__
 
 
 def _let_go(*, setting: str = "PLUGINHOST", **_: object) -> None:

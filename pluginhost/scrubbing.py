@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, unquote_plus, urlencode, urlsplit
 
 from django.conf import settings as django_settings
-from django.urls import Resolver404, get_script_prefix, get_urlconf, resolve
+from django.core.signals import setting_changed
+from django.urls import Resolver404, resolve
 from django.utils import translation
 
 from pluginhost.conf import CAMPAIGN_PARAMETERS
 
 if TYPE_CHECKING:
+    from django.http import HttpRequest
     from django.urls import ResolverMatch
 
     from pluginhost.conf import Settings
@@ -74,10 +76,14 @@ def client_address(remote: str, forwarded: str, settings: Settings) -> str | Non
 
 def query(text: str, settings: Settings) -> str:
     """The query string with only the campaign parameters and those that the project allows."""
+    if not text:
+        return ""
     allowed = settings.QUERY_PARAMETERS
     kept = []
     for pair in text[: 4 * MAX_URL].split("&"):
-        name = unquote_plus(pair.partition("=")[0])
+        name = pair.partition("=")[0]
+        if "%" in name or "+" in name:
+            name = unquote_plus(name)
         if name in CAMPAIGN_PARAMETERS or name in allowed:
             kept.append(pair)
     return _encoded("&".join(kept)) if kept else ""
@@ -89,51 +95,53 @@ def _encoded(text: str) -> str:
     return urlencode(parse_qsl(text, keep_blank_values=True), errors="replace")
 
 
-def path(value: str, settings: Settings, match: ResolverMatch | None = None) -> str:
+class Site(NamedTuple):
+    """What decides which route a path leads to, and whether that captures a secret."""
+
+    prefix: str
+    """What all paths begin with, such as ``/`` or ``/shop/``."""
+    urlconf: Any
+    """None: the project's."""
+    language: str | None
+    """The page's. A referrer may be in another one."""
+    secret: frozenset[str]
+
+
+def site_of(request: HttpRequest, settings: Settings) -> Site:
+    """The site as this request sees it."""
+    prefix = request.path[: len(request.path) - len(request.path_info) + 1]
+    urlconf = getattr(request, "urlconf", None)
+    return Site(prefix, urlconf, translation.get_language(), settings.SECRET_ROUTE_ARGUMENTS)
+
+
+def path(value: str, site: Site, match: ResolverMatch | None = None) -> str:
     """The path, or its route pattern where the route captures a secret (``/reset/<uidb64>/<token>/``).
 
     ``match`` is what Django resolved the path to, if it has done so already.
     """
     if match is None:
-        return secret_route(value, settings) or value[:MAX_URL]
-    if settings.SECRET_ROUTE_ARGUMENTS.isdisjoint(match.kwargs):
+        return _secret_route(value, site) or value[:MAX_URL]
+    if site.secret.isdisjoint(match.kwargs):
         return value[:MAX_URL]
-    return f"{get_script_prefix()}{match.route}"
-
-
-class _Site(NamedTuple):
-    """What decides which route a path leads to, and whether that captures a secret."""
-
-    prefix: str
-    urlconf: str
-    languages: tuple[str | None, str]
-    """The page's and the site's. A referrer may be in another one than the page, and the site's may lack its prefix."""
-    secret: frozenset[str]
-
-
-def _site(settings: Settings) -> _Site:
-    urlconf = get_urlconf() or django_settings.ROOT_URLCONF
-    languages = translation.get_language(), django_settings.LANGUAGE_CODE
-    return _Site(get_script_prefix(), urlconf, languages, settings.SECRET_ROUTE_ARGUMENTS)
-
-
-def secret_route(value: str, settings: Settings) -> str | None:
-    """The pattern of the route that a path leads to, if it captures a secret."""
-    return _secret_route(value, _site(settings))
+    return f"{site.prefix}{match.route}"
 
 
 @lru_cache(maxsize=1024)
-def _secret_route(value: str, site: _Site) -> str | None:
-    """The same, remembered. A path of ``i18n_patterns`` resolves only in its own language."""
+def _secret_route(value: str, site: Site) -> str | None:
+    """The pattern of the route that a path leads to, if it captures a secret.
+
+    A path of ``i18n_patterns`` resolves only in its own language, and that of the
+    project may be in no path.
+    """
     found = translation.get_language_from_path(value)
-    for language in [found] if found else dict.fromkeys(site.languages):
+    for language in [found] if found else dict.fromkeys((site.language, django_settings.LANGUAGE_CODE)):
         with translation.override(language):
             if route := _secret_route_here(value, site):
                 return route
     return None
 
 
-def _secret_route_here(value: str, site: _Site) -> str | None:
+def _secret_route_here(value: str, site: Site) -> str | None:
     """The same in the active language."""
     inner = f"/{value[len(site.prefix) :]}" if value.startswith(site.prefix) else value
     # A path that lacks only its last slash is redirected by CommonMiddleware, with the secret still in it.
@@ -146,7 +154,7 @@ def _secret_route_here(value: str, site: _Site) -> str | None:
     return None
 
 
-def url(value: str | None, settings: Settings) -> str | None:
+def url(value: str | None, site: Site, settings: Settings) -> str | None:
     """Scrub a whole URL, such as a referrer.
 
     Paths are treated as in ``path``, whatever the host: a site often has several names.
@@ -155,7 +163,7 @@ def url(value: str | None, settings: Settings) -> str | None:
         return None
     before_fragment = value[: 2 * MAX_URL].partition("#")[0]
     address, _, text = before_fragment.partition("?")
-    kept = _web_address(address, _site(settings))
+    kept = _web_address(address, site)
     if kept is None:
         return None
     parameters = query(text, settings) if text else ""
@@ -163,7 +171,7 @@ def url(value: str | None, settings: Settings) -> str | None:
 
 
 @lru_cache(maxsize=256)
-def _web_address(value: str, site: _Site) -> str | None:
+def _web_address(value: str, site: Site) -> str | None:
     """Scheme, host and scrubbed path, without user and password; None if it is no address of the web."""
     try:
         parts = urlsplit(value)
@@ -175,3 +183,16 @@ def _web_address(value: str, site: _Site) -> str | None:
         return None
     path = _secret_route(unquote(parts.path), site) or parts.path
     return f"{parts.scheme}://[{host}]{port}{path}" if ":" in host else f"{parts.scheme}://{host}{port}{path}"
+
+
+#: The settings that what is remembered of routes depends on, beside our own.
+_ROUTING = ("LANGUAGES", "LANGUAGE_CODE", "ROOT_URLCONF", "USE_I18N")
+
+
+def _forget_routes(*, setting: str, **_: Any) -> None:
+    if setting in _ROUTING:
+        _secret_route.cache_clear()
+        _web_address.cache_clear()
+
+
+setting_changed.connect(_forget_routes, dispatch_uid="pluginhost.scrubbing")

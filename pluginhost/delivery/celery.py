@@ -164,7 +164,7 @@ def _message(envelope: Envelope, using: str) -> dict[str, Any]:
     """The arguments of the task, as ``delivery.ingest.ingest`` takes them."""
     return {
         "version": VERSION,
-        "envelope_id": str(envelope.envelope_id),
+        "envelope_id": envelope.envelope_id,
         "lanes": ",".join(envelope.lanes),
         "n": envelope.n,
         "payload": envelope.payload.decode(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -23,7 +22,8 @@ ERASED = b"null"
 class Envelope(NamedTuple):
     """Events of one flush that go to the same lanes, ready to be stored."""
 
-    envelope_id: uuid.UUID
+    envelope_id: str
+    """A UUID as 32 digits, which every database takes for one."""
     lanes: tuple[str, ...]
     n: int
     payload: bytes
@@ -48,24 +48,30 @@ GONE = Stored(ERASED, None, "erased: it was of a person who has been forgotten")
 
 def pack(events: Iterable[tuple[tuple[str, ...], bytes]]) -> list[Envelope]:
     """Group encoded events by lanes, in their order, at most 500 events or 1 MiB an envelope."""
-    open_groups: dict[tuple[str, ...], list[bytes]] = {}
-    sizes: dict[tuple[str, ...], int] = {}
-    packed = []
+    groups: dict[tuple[str, ...], list[bytes]] = {}
     for lanes, encoded in events:
-        group = open_groups.setdefault(lanes, [])
-        if group and (len(group) == MAX_EVENTS or sizes[lanes] + len(encoded) > MAX_BYTES):
-            packed.append(_envelope(lanes, group))
-            group = open_groups[lanes] = []
-            sizes[lanes] = 0
-        group.append(encoded)
-        sizes[lanes] = sizes.get(lanes, 0) + len(encoded) + 1
-    packed.extend(_envelope(lanes, group) for lanes, group in open_groups.items() if group)
-    return packed
+        groups.setdefault(lanes, []).append(encoded)
+    return [_envelope(lanes, part) for lanes, group in groups.items() for part in _parts(group)]
+
+
+def _parts(group: list[bytes]) -> list[list[bytes]]:
+    """What goes into one envelope each."""
+    if len(group) <= MAX_EVENTS and sum(map(len, group)) + len(group) <= MAX_BYTES:
+        return [group]
+    parts: list[list[bytes]] = [[]]
+    size = 0
+    for encoded in group:
+        if parts[-1] and (len(parts[-1]) == MAX_EVENTS or size + len(encoded) > MAX_BYTES):
+            parts.append([])
+            size = 0
+        parts[-1].append(encoded)
+        size += len(encoded) + 1
+    return parts
 
 
 def _envelope(lanes: tuple[str, ...], group: Sequence[bytes]) -> Envelope:
     # In the order of time, so that the index grows at its end however long it is.
-    return Envelope(uuid.UUID(int=uuid7()), lanes, len(group), join(group))
+    return Envelope(f"{uuid7():032x}", lanes, len(group), join(group))
 
 
 def join(encoded: Iterable[bytes]) -> bytes:

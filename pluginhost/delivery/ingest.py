@@ -70,7 +70,7 @@ def _row(version: Any, envelope_id: Any, lanes: str, n: Any, payload: Any) -> ou
     if not (_is_number(version, MAX_VERSION) and _is_number(n, MAX_N) and isinstance(payload, str)):
         return None
     try:
-        return outbox.Row(uuid.UUID(envelope_id), version, lanes, n, payload.encode())
+        return outbox.Row(uuid.UUID(envelope_id).hex, version, lanes, n, payload.encode())
     except (AttributeError, TypeError, ValueError):  # the id is none, or half a character is in the text
         return None
 
@@ -80,7 +80,7 @@ def _whole(message: dict[str, Any]) -> outbox.Row:
     text = json.dumps(message, sort_keys=True, default=repr)  # ASCII
     id_, n = uuid.uuid5(DAMAGED, text), message["n"]
     logger.error("a message of the broker is damaged; it becomes a dead letter (envelope %s)", id_)
-    return outbox.Row(id_, 1, message["lanes"], n if _is_number(n, MAX_N) else 1, text.encode())
+    return outbox.Row(id_.hex, 1, message["lanes"], n if _is_number(n, MAX_N) else 1, text.encode())
 
 
 def _database(using: Any) -> str:

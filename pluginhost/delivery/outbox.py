@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from django.db import connections, transaction
@@ -21,7 +22,6 @@ from pluginhost.mysql import is_undone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from uuid import UUID
 
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.backends.utils import CursorWrapper
@@ -34,9 +34,9 @@ _COLUMNS = ("envelope_id", "version", "lanes", "n", "payload")
 
 
 class Row(NamedTuple):
-    """What is stored of an envelope."""
+    """What is stored of an envelope: the values of the columns."""
 
-    envelope_id: UUID
+    envelope_id: str
     version: int
     lanes: str
     n: int
@@ -46,12 +46,22 @@ class Row(NamedTuple):
 class Outbox:
     uses_database: ClassVar[bool] = True
 
-    def put(self, envelopes: Sequence[Envelope], using: str) -> bool:
-        return _put(envelopes, using, ignore=False)
+    def put(self, envelopes: Sequence[Envelope], using: str, *, ignore: bool = False) -> bool:
+        connection = connections[using]
+        inside = is_open(connection)
+        try:
+            _insert(connection, _rows(envelopes), inside=inside, ignore=ignore)
+        except Exception as error:
+            if inside and is_undone(connection, error):
+                logger.error("the server undid the site's transaction, and with it %s: %s", _describe(envelopes), error)
+                return False
+            return _again_later(connection, envelopes, error) if inside else _again_now(connection, envelopes, error)
+        _wake(using)
+        return True
 
     def spill(self, envelopes: Sequence[Envelope], using: str) -> bool:
         """The same for envelopes that a broker may have too: one that is there already is not stored again."""
-        return _put(envelopes, using, ignore=True)
+        return self.put(envelopes, using, ignore=True)
 
     def store(self, row: Row, using: str) -> None:
         """Store what the broker carried, unless it is there already. Raises what the database does."""
@@ -60,32 +70,18 @@ class Outbox:
         _wake(using)
 
 
-def _put(envelopes: Sequence[Envelope], using: str, *, ignore: bool) -> bool:
-    connection = connections[using]
-    inside = is_open(connection)
-    try:
-        _insert(connection, _rows(envelopes), inside=inside, ignore=ignore)
-    except Exception as error:
-        if inside and is_undone(connection, error):
-            logger.error("the server undid the site's transaction, and with it %s: %s", _describe(envelopes), error)
-            return False
-        return _again_later(connection, envelopes, error) if inside else _again_now(connection, envelopes, error)
-    _wake(using)
-    return True
-
-
 def _rows(envelopes: Sequence[Envelope]) -> list[Row]:
     return [Row(each.envelope_id, VERSION, ",".join(each.lanes), each.n, each.payload) for each in envelopes]
 
 
 def _insert(connection: BaseDatabaseWrapper, rows: Sequence[Row], *, inside: bool, ignore: bool) -> None:
     if not (inside and connection.vendor == "postgresql"):  # elsewhere a failed statement dooms no transaction
-        for part in _parts(connection, rows):
+        for part in _parts(rows) if connection.vendor == "mysql" else (rows,):
             with connection.cursor() as cursor:
-                cursor.execute(_sql(connection, len(part), ignore=ignore), _values(connection, part))
+                cursor.execute(_sql(connection, len(part), ignore=ignore), _values(part))
         return
     sql = _sql(connection, len(rows), ignore=ignore)
-    values = _values(connection, rows)
+    values = _values(rows)
     if connection.settings_dict["OPTIONS"].get("server_side_binding"):
         # The server binds the arguments of one statement at a time.
         with transaction.atomic(connection.alias), connection.cursor() as cursor:
@@ -94,11 +90,12 @@ def _insert(connection: BaseDatabaseWrapper, rows: Sequence[Row], *, inside: boo
         _insert_in_savepoint(connection, sql, values)
 
 
-def _parts(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+def _values(rows: Sequence[Row]) -> list[Any]:
+    return [*chain.from_iterable(rows)]
+
+
+def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
     """What goes into a statement: MySQL and MariaDB end a connection that sends them too long a one."""
-    if connection.vendor != "mysql":
-        yield rows
-        return
     part: list[Row] = []
     for row in rows:
         if part and sum(len(each.payload) for each in (*part, row)) > MAX_BYTES:
@@ -161,15 +158,6 @@ def _statement(connection: BaseDatabaseWrapper, rows: int, *, ignore: bool) -> s
     one = f"({', '.join(['%s'] * len(columns))})"
     table = quote(Model._meta.db_table)
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([one] * rows)}{tail}"  # noqa: S608
-
-
-def _values(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> list[Any]:
-    native = connection.features.has_native_uuid_field
-    values: list[Any] = []
-    for row in rows:
-        identity = row.envelope_id if native else row.envelope_id.hex
-        values += [identity, row.version, row.lanes, row.n, row.payload]
-    return values
 
 
 def _again_later(connection: BaseDatabaseWrapper, envelopes: Sequence[Envelope], error: Exception) -> bool:

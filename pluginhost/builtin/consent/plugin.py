@@ -80,6 +80,7 @@ class Consent(pluginhost.Plugin):
         super().__init__(alias, options, lane)
         self._opted_out = _opt_out(options.OPT_OUT)
         self._of_user = None if options.OF_USER is None else _function("OF_USER", options.OF_USER)
+        self._asks_about_users = self._opted_out is not None or self._of_user is not None
         self._limits = [
             (variable, limit)
             for variable, limit in (("HTTP_SEC_GPC", options.GPC), ("HTTP_DNT", options.DNT))
@@ -90,10 +91,6 @@ class Consent(pluginhost.Plugin):
         self.varies_on = frozenset(headers[variable] for variable, _ in self._limits)
         if options.COOKIE is not None or self._asks_about_users:
             self.varies_on |= {"Cookie"}
-
-    @property
-    def _asks_about_users(self) -> bool:
-        return self._opted_out is not None or self._of_user is not None
 
     def check(self) -> list[CheckMessage]:
         from pluginhost.builtin.consent.checks import check_alias
@@ -141,7 +138,7 @@ class Consent(pluginhost.Plugin):
         if self.options.CHOICE_OVERRIDES_HEADERS and _is_explicit(choices):
             return allowed
         for variable, limit in self._limits:
-            if request.META.get(variable, "").strip().startswith("1"):
+            if (value := request.META.get(variable)) and value.strip().startswith("1"):
                 allowed &= limit
         return allowed
 

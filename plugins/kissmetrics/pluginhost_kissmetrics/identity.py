@@ -84,4 +84,6 @@ def anonymous(cookies: Mapping[str, str]) -> str | None:
 
 def _cookie(cookies: Mapping[str, str], name: str) -> str | None:
     value = cookies.get(name)
-    return usable(unquote(value)) if value else None
+    if not value:
+        return None
+    return usable(unquote(value) if "%" in value else value)
