@@ -26,7 +26,7 @@ from pluginhost.delivery.sql import execute, in_words_of, select
 from pluginhost.models import Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from django.db.models import QuerySet
 
@@ -163,7 +163,7 @@ def claim(runner: Runner, using: str) -> Claim | None:
     with transaction.atomic(using):
         take_write_lock(connection, Delivery)
         due = Delivery.objects.using(using).raw(in_words_of(connection, DUE), [lane, VERSION, lane])
-        chosen = _up_to(list(due), runner.batch_size)
+        chosen = _up_to(due.iterator(), runner.batch_size)
         found.interrupted = frozenset(delivery.pk for delivery in chosen if delivery.token)
         for delivery in chosen:
             delivery.attempts += 1
@@ -177,8 +177,8 @@ def claim(runner: Runner, using: str) -> Claim | None:
     return found
 
 
-def _up_to(rows: Sequence[Delivery], batch_size: int) -> list[Delivery]:
-    """As many whole deliveries as fit into a batch, but at least one."""
+def _up_to(rows: Iterable[Delivery], batch_size: int) -> list[Delivery]:
+    """As many whole deliveries as fit into a batch, but at least one. Rows beyond these are not read."""
     chosen: list[Delivery] = []
     total = 0
     for delivery in rows:
