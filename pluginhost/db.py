@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from decimal import Decimal
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,6 +15,7 @@ from pluginhost import mysql
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -53,7 +55,7 @@ def note_connection(*, connection: BaseDatabaseWrapper, **_: object) -> None:
         _delicate[connection.alias] = None
 
 
-class harmless:  # noqa: N801 - a context manager, as those of contextlib
+def harmless() -> AbstractContextManager[None]:
     """Runs what is not the site's own, so that a statement of it that fails dooms no transaction of the site's.
 
     PostgreSQL refuses all that follows a failed statement, even if its error was
@@ -64,6 +66,14 @@ class harmless:  # noqa: N801 - a context manager, as those of contextlib
     MySQL and MariaDB undo the whole transaction if a statement is the victim of a
     deadlock. What comes next must not be committed as if nothing had happened.
     """
+    return _Harmless() if _delicate else _NOTHING
+
+
+_NOTHING = nullcontext()
+
+
+class _Harmless:
+    """What is done about it where one statement can harm."""
 
     __slots__ = ("_watched",)
 
