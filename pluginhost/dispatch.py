@@ -88,11 +88,12 @@ def implementations(manager: pluggy.PluginManager, hook: str) -> tuple[Implement
 
 def ask(hook: str, implementations: tuple[Implementation, ...], **arguments: Any) -> Iterator[Answer]:
     """Call every implementation; one that raises is logged with its alias, and the others go on."""
+    given = arguments.__getitem__
     for implementation in implementations:
         token = _hook.set(implementation.alias)
         try:
             with harmless():
-                value = implementation(**arguments)
+                value = implementation.function(*map(given, implementation.argnames))
         except Exception as error:
             _log(implementation, hook, error)
             continue
