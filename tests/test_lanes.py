@@ -9,12 +9,14 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from pluginhost import RetryableError, host
+from pluginhost.delivery import intake, lanes
 from pluginhost.delivery.intake import take
 from pluginhost.delivery.lanes import LeaseLost, claim
 from pluginhost.delivery.settling import Outcome, settle, sweep_chunks
 from pluginhost.delivery.work import step
 from pluginhost.models import Chunk, Delivery, Envelope
 from pluginhost.workers.worker import drain
+from tests.outbox_model import held_ids
 from tests.samples import Folder, Recorder
 from tests.steps import account, make_due, raising, run, seen, track
 
@@ -47,6 +49,52 @@ def test_envelopes_become_one_chunk_that_all_lanes_read(database, configure):
     assert list(Chunk.objects.values_list("n", flat=True)) == [5]
     assert list(Delivery.objects.order_by("lane").values_list("lane", "n")) == [("folder", 5), ("recorder", 5)]
     assert Envelope.objects.count() == 0
+
+
+def test_one_transaction_takes_so_many_bytes_and_one_envelope_at_least(database, configure, monkeypatch):
+    configure("outbox", folder={})
+    for name in "abc":
+        host.track(None, name)
+    [length] = {len(bytes(payload)) for payload in Envelope.objects.values_list("payload", flat=True)}
+
+    monkeypatch.setattr(intake, "TAKE_BYTES", 2 * length)
+    assert take(database) == 2
+    monkeypatch.setattr(intake, "TAKE_BYTES", 1)
+    assert take(database) == 1
+    assert take(database) == 0
+
+    drain(host.registry.runners, database)
+    assert seen("folder") == ["a", "b", "c"]
+
+
+def test_one_transaction_takes_so_many_envelopes(database, configure, monkeypatch):
+    configure("outbox", folder={})
+    for name in "abcde":
+        host.track(None, name)
+    monkeypatch.setattr(intake, "TAKE", 2)
+    monkeypatch.setattr(intake, "TAKE_ON_POSTGRESQL", 2)
+
+    assert intake.most(database) == 2
+    assert [take(database) for _ in range(4)] == [2, 2, 1, 0]
+
+    drain(host.registry.runners, database)
+    assert seen("folder") == ["a", "b", "c", "d", "e"]
+
+
+def test_a_claim_reads_so_many_bytes_and_one_delivery_at_least(database, configure, monkeypatch):
+    configure("outbox", folder={})
+    for name in "abc":
+        host.track(None, name)
+        take(database)
+    runner = host.registry.runners["folder"]
+
+    monkeypatch.setattr(lanes, "CLAIM_BYTES", 2 * lanes.EVENT_BYTES)
+    first = claim(runner, database)
+    monkeypatch.setattr(lanes, "CLAIM_BYTES", 1)
+    second = claim(runner, database)
+
+    assert (len(first.deliveries), len(second.deliveries)) == (2, 1)
+    assert len({*held_ids(first), *held_ids(second)}) == 3
 
 
 def test_chunks_are_limited_in_events(database, configure):

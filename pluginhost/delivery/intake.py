@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-#: Envelopes that one transaction takes, at most, and their bytes.
-TAKE = 1000
+#: Envelopes that one transaction takes, at most: more on PostgreSQL, where each statement waits for the server, and
+#: nobody for this transaction.
+TAKE, TAKE_ON_POSTGRESQL = 1000, 5000
+#: Bytes of their payloads, at most.
 TAKE_BYTES = 8 * MAX_BYTES
 MAX_ALIAS = 63
 #: Deliveries of one INSERT: SQLite takes 999 parameters.
@@ -56,6 +58,11 @@ class Row(NamedTuple):
     created: Any
     """As the database's driver says it."""
     payload: bytes
+
+
+def most(using: str) -> int:
+    """How many envelopes one call of ``take`` takes, at most."""
+    return TAKE_ON_POSTGRESQL if connections[using].vendor == "postgresql" else TAKE
 
 
 def take(using: str) -> int:
@@ -92,7 +99,7 @@ def _read(using: str) -> list[Row]:
     """The next envelopes. SQLite reads a row when it is asked for it, so it reads no more than is taken."""
     rows: list[Row] = []
     total = 0
-    with closing(stream(using, NEXT, [VERSION, TAKE])) as found:
+    with closing(stream(using, NEXT, [VERSION, most(using)])) as found:
         for row in map(Row._make, found):
             total += len(row.payload)
             if rows and total > TAKE_BYTES:
@@ -110,7 +117,7 @@ def _are_unchanged(rows: Sequence[Row], using: str) -> bool:
 def _remove_next(connection: BaseDatabaseWrapper) -> list[Row]:
     """The next envelopes, which are gone then; those that others have locked are passed over."""
     using = connection.alias
-    sizes = select(using, SIZES, [VERSION, TAKE])
+    sizes = select(using, SIZES, [VERSION, most(using)])
     if not sizes:
         return []
     totals = accumulate(size for _, size in sizes)

@@ -20,7 +20,7 @@ from django.db.models.functions import Now
 
 from pluginhost.db import take_write_lock
 from pluginhost.delivery.decoding import decode
-from pluginhost.delivery.envelopes import VERSION, unpack
+from pluginhost.delivery.envelopes import MAX_BYTES, VERSION, unpack
 from pluginhost.delivery.news import News
 from pluginhost.delivery.sql import execute, in_words_of, select
 from pluginhost.models import Delivery
@@ -37,6 +37,8 @@ logger = logging.getLogger("pluginhost.delivery")
 
 #: Deliveries that one claim looks at, at most.
 LOOK_AT = 100
+#: Bytes that one claim reads, at most, as far as the numbers of events tell: an event has up to so many.
+CLAIM_BYTES, EVENT_BYTES = 32 * MAX_BYTES, 32 * 1024
 
 
 #: What is due for a lane. In the order of the index: otherwise a deferred backlog is read from end to end.
@@ -180,11 +182,12 @@ def claim(runner: Runner, using: str) -> Claim | None:
 def _up_to(rows: Iterable[Delivery], batch_size: int) -> list[Delivery]:
     """As many whole deliveries as fit into a batch, but at least one. Rows beyond these are not read."""
     chosen: list[Delivery] = []
-    total = 0
+    total, size = 0, 0
     for delivery in rows:
-        if chosen and total + delivery.n - delivery.done > batch_size:
-            break
         total += delivery.n - delivery.done
+        size += min(delivery.n * EVENT_BYTES, MAX_BYTES)
+        if chosen and (total > batch_size or size > CLAIM_BYTES):
+            break
         chosen.append(delivery)
     return chosen
 

@@ -72,7 +72,10 @@ def _run(
         # Its driver keeps statements, so the text should be one that comes again.
         cursor.execute(sql.replace(IDS, "(SELECT value FROM json_each(%s))"), [*parameters, json.dumps([*ids])])
     else:
-        cursor.execute(sql.replace(IDS, f"({', '.join([str(int(id_)) for id_ in ids])})"), parameters)
+        numbers = ",".join([str(int(id_)) for id_ in ids])
+        if connection.vendor == "postgresql":  # one array, where each number of a list is an expression of its own
+            sql = sql.replace(f"IN {IDS}", f"= ANY('{{{numbers}}}'::bigint[])")
+        cursor.execute(sql.replace(IDS, f"({numbers})"), parameters)
 
 
 @contextmanager

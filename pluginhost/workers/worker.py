@@ -20,7 +20,7 @@ from django.db import connections
 
 from pluginhost import signals
 from pluginhost.delivery import troubles
-from pluginhost.delivery.intake import TAKE, take
+from pluginhost.delivery.intake import most, take
 from pluginhost.workers import lane_thread
 from pluginhost.workers.draining import UNHEALTHY, DrainWatch, drain
 from pluginhost.workers.health import Housekeeper
@@ -102,8 +102,8 @@ class Worker:
                 pause = POLL_FIRST
                 for thread in self.threads:
                     thread.wake.set()
-            if taken < TAKE:  # what comes next gathers meanwhile: a batch costs much the same whatever its size
-                time.sleep(pause)
+            if taken < most(self.using):
+                time.sleep(pause)  # what comes next gathers meanwhile: a batch costs much the same whatever its size
             if not taken:
                 pause = min(pause * 2, lane_thread.POLL_LAST)
             if self._something_is_wrong():

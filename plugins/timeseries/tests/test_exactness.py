@@ -6,15 +6,17 @@ import random
 import threading
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pluginhost import Batch, Event, RetryableError
-from pluginhost_timeseries import EventCount
+from pluginhost.events import keyed_message_id
+from pluginhost_timeseries import EventCount, fold
 from pluginhost_timeseries.models import LedgerEntry
 from plugins.timeseries.tests.helpers import DAY, count, event, plugin
 from plugins.timeseries.tests.models import DailyProduct, ProductTotals
@@ -32,6 +34,43 @@ pytestmark = [
 @pytest.fixture
 def database(any_database: str) -> str:
     return any_database
+
+
+def test_what_is_in_the_ledger_is_found_though_the_batch_says_that_it_comes_for_the_first_time() -> None:
+    again, new = event("signed up"), event("signed up")
+    count(again)
+    count(again, new)
+    assert EventCount.objects.get().count == 2
+    assert LedgerEntry.objects.count() == 2
+
+
+def test_events_of_a_key_are_one_beside_events_with_ids_of_their_own() -> None:
+    keyed = [event("signed up", message_id=keyed_message_id("signed up", str(number))) for number in range(3)]
+    own = [event("signed up") for _ in range(3)]
+    count(keyed[0], own[0], keyed[1])
+    count(keyed[1], own[1], keyed[2], keyed[0])
+    count(keyed[2])
+    count(own[2])
+    assert EventCount.objects.get().count == 6
+
+
+def test_a_batch_that_fails_half_way_counts_once_when_it_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = [event("signed up") for _ in range(5)]
+    monkeypatch.setattr(fold, "TOGETHER", 2)
+    write, left = fold._write, [1]
+
+    def failing(*arguments: Any) -> None:
+        if not left:
+            raise OperationalError("away")
+        left.pop()
+        write(*arguments)
+
+    monkeypatch.setattr(fold, "_write", failing)
+    with pytest.raises(RetryableError) if connections[plugin().database].vendor != "postgresql" else nullcontext():
+        count(*events)
+    monkeypatch.setattr(fold, "_write", write)
+    plugin().aggregate(Batch(events, attempt=2))
+    assert EventCount.objects.get().count == 5
 
 
 NAMES = ["product viewed", "click_throughs", "signed up"]
