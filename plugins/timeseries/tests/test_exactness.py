@@ -36,7 +36,7 @@ def database(any_database: str) -> str:
     return any_database
 
 
-def test_what_is_in_the_ledger_is_found_though_the_batch_says_that_it_comes_for_the_first_time() -> None:
+def test_what_is_in_the_ledger_is_found_though_the_batch_says_that_it_comes_for_the_first_time(database: str) -> None:
     again, new = event("signed up"), event("signed up")
     count(again)
     count(again, new)
@@ -44,7 +44,7 @@ def test_what_is_in_the_ledger_is_found_though_the_batch_says_that_it_comes_for_
     assert LedgerEntry.objects.count() == 2
 
 
-def test_events_of_a_key_are_one_beside_events_with_ids_of_their_own() -> None:
+def test_events_of_a_key_are_one_beside_events_with_ids_of_their_own(database: str) -> None:
     keyed = [event("signed up", message_id=keyed_message_id("signed up", str(number))) for number in range(3)]
     own = [event("signed up") for _ in range(3)]
     count(keyed[0], own[0], keyed[1])
@@ -54,7 +54,9 @@ def test_events_of_a_key_are_one_beside_events_with_ids_of_their_own() -> None:
     assert EventCount.objects.get().count == 6
 
 
-def test_a_batch_that_fails_half_way_counts_once_when_it_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_fails_half_way_counts_once_when_it_is_repeated(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     events = [event("signed up") for _ in range(5)]
     monkeypatch.setattr(fold, "TOGETHER", 2)
     write, left = fold._write, [1]
@@ -66,7 +68,7 @@ def test_a_batch_that_fails_half_way_counts_once_when_it_is_repeated(monkeypatch
         write(*arguments)
 
     monkeypatch.setattr(fold, "_write", failing)
-    with pytest.raises(RetryableError) if connections[plugin().database].vendor != "postgresql" else nullcontext():
+    with pytest.raises(RetryableError) if connections[database].vendor != "postgresql" else nullcontext():
         count(*events)
     monkeypatch.setattr(fold, "_write", write)
     plugin().aggregate(Batch(events, attempt=2))
