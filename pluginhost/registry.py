@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 from django.apps import apps
 from django.core.signals import setting_changed
 
@@ -45,8 +45,7 @@ class Receivers(NamedTuple):
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Registry:
+class Registry(msgspec.Struct, frozen=True, eq=False):
     """What the setting came to: the plugins in order, who implements what, and the errors."""
 
     manager: pluggy.PluginManager
@@ -57,7 +56,7 @@ class Registry:
     runners: dict[str, Runner]
     """The aliases that events are delivered to."""
     filters_ask_about_users: bool = False
-    receivers: dict[Any, Receivers] = field(default_factory=dict)
+    receivers: dict[Any, Receivers] = {}
     """Type of event and purposes that are allowed -> who is to have it, as far as that was asked."""
 
 

@@ -7,8 +7,9 @@ failed on its own; from there on nothing was tried, and everything waits.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from pluginhost import metrics
 from pluginhost.events import Batch
@@ -30,14 +31,13 @@ IN_A_ROW = 10
 RAISED = (Exception, SystemExit, asyncio.CancelledError)
 
 
-@dataclass
-class Result:
+class Result(msgspec.Struct):
     """What became of a batch."""
 
     done: int = 0
     """So many events from the start are finished or in ``failures``."""
     skipped: int = 0
-    failures: dict[int, Failure] = field(default_factory=dict)
+    failures: dict[int, Failure] = {}
     deferred: Failure | None = None
     """Why the events from ``done`` on were not tried; None also if the worker was told to stop there."""
 
