@@ -52,7 +52,7 @@ def fill(count: int, lanes: str) -> None:
     Envelope.objects.bulk_create(
         (
             Envelope(
-                envelope_id=uuid.UUID(int=uuid7()),
+                envelope_id=uuid.UUID(uuid7()),
                 version=VERSION,
                 lanes=lanes,
                 n=1,

@@ -47,7 +47,7 @@ class Sealed(NamedTuple):
     encoded: bytes
 
 
-class Pending(NamedTuple):
+class Pending(msgspec.Struct, frozen=True):
     """An accepted event that is not sealed yet."""
 
     lanes: tuple[str, ...]

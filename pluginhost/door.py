@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
-from itertools import islice, repeat
+from itertools import islice
 from math import isfinite
 from typing import Any
 from uuid import UUID
@@ -30,61 +30,62 @@ MAX_DEPTH = 10
 MAX_BYTES = 32 * 1024
 MASK = "[masked]"
 
+#: Characters of the names of one mapping that are remembered together.
+MAX_REMEMBERED = 1024
 #: Receivers keep integers in 64 bits with a sign.
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 
 
 class _Walk:
-    """One walk through one value: what it is inside of, and how much it has seen.
+    """One walk through one value, and how much it has seen.
 
     An error begins with an empty path. Each container that it leaves puts the place
     within in front, so that no path is made while all is well.
     """
 
-    __slots__ = ("left", "masked", "open")
+    __slots__ = ("left", "masked")
 
     def __init__(self, masked: frozenset[str]) -> None:
         self.masked = masked
-        self.open: set[int] = set()
         self.left = MAX_BYTES
 
-    def value(self, value: Any, depth: int) -> Any:
+    def value(self, value: Any, above: tuple[int, ...] = ()) -> Any:
+        """The copy of a value. ``above`` are the containers that it is inside of, by their ``id``."""
         kind = type(value)
-        if kind is dict:
-            return self.container(value, depth, self.mapping)
-        if kind is list:
-            return self.container(value, depth, self.sequence)
+        if kind is dict or kind is list:
+            if id(value) in above or len(above) == MAX_DEPTH:
+                raise _too_deep(value, above)
+            # Each value takes at least a byte of JSON: a shared list of lists cannot explode before its size is seen.
+            self.left -= len(value)
+            if self.left < 0:
+                raise _too_large("")
+            return self.container(value.copy(), (*above, id(value)))
         if kind is str:
-            self.take(len(value))
+            self.left -= len(value)
+            if self.left < 0:
+                raise _too_large("")
             return plain("", value)
         if value is None or kind is bool:
             return value
-        if kind is int:
-            return _integer(value)
-        if kind is float:
-            return finite("", value)
-        return self.converted(value, depth)
+        try:
+            return self.converted(value, above)
+        except InvalidEvent:
+            raise
+        except Exception as error:  # of a class of the caller's
+            raise _raised("", error) from error
 
-    def take(self, size: int) -> None:
-        """Count what has been seen. Raises ``InvalidEvent`` when it is too much."""
-        self.left -= size
-        if self.left < 0:
-            raise _too_large("")
-
-    def converted(self, value: Any, depth: int) -> Any:
+    def converted(self, value: Any, above: tuple[int, ...]) -> Any:
         """What is no plain value of JSON, or one that JSON can't hold."""
         if isinstance(value, Enum):
-            return self.value(value.value, depth)
+            return self.value(value.value, above)
         if isinstance(value, (str, Promise)):
-            return self.value(exact("", value), depth)
+            return self.value(exact("", value), above)
         if isinstance(value, int):
             return _integer(int(value))
         if isinstance(value, float):
             return finite("", float(value))
-        if isinstance(value, Mapping):
-            return self.container(value, depth, self.mapping)
-        if isinstance(value, (list, tuple, set, frozenset)):
-            return self.container(value, depth, self.sequence)
+        if isinstance(value, (Mapping, list, tuple, set, frozenset)):
+            return self.foreign(value, above)
         if isinstance(value, Decimal):
             return _decimal(value)
         if isinstance(value, dt.datetime):
@@ -99,46 +100,37 @@ class _Walk:
             raise InvalidEvent("", "a model instance; pass its pk, or the instance as subject")
         raise InvalidEvent("", f"JSON can't hold a {type(value).__name__}")
 
-    def container(self, value: Any, depth: int, read: Any) -> Any:
-        if id(value) in self.open:
-            raise InvalidEvent("", "the value contains itself")
-        if depth > MAX_DEPTH:
-            raise InvalidEvent("", f"deeper than {MAX_DEPTH} levels")
-        self.open.add(id(value))
+    def foreign(self, value: Any, above: tuple[int, ...]) -> Any:
+        """A container of another class. Whatever that says of its length, no more is read than what is too large."""
+        if id(value) in above or len(above) == MAX_DEPTH:
+            raise _too_deep(value, above)
+        items = value.items() if isinstance(value, Mapping) else value
+        some = list(islice(items, self.left + 1))
+        self.left -= len(some)
+        if self.left < 0:
+            raise _too_large("")
+        return self.container(some if items is value else dict(some), (*above, id(value)))
+
+    def named(self, copied: dict[Any, Any]) -> dict[str, Any]:
+        """A mapping with names that are text, and a mask instead of each value that nobody is to see."""
         try:
-            return read(value, depth + 1)
-        except InvalidEvent:
-            raise
-        except Exception as error:  # of a class of the caller's
-            raise _raised("", error) from error
-        finally:
-            self.open.discard(id(value))
+            size = len("".join(copied))
+        except TypeError:
+            raise _no_text(copied) from None
+        self.left -= size
+        # Long names are not remembered: a visitor may think of as many as there is memory.
+        masks = _masked if size <= MAX_REMEMBERED else _masked.__wrapped__
+        for name in masks(tuple(copied), self.masked):
+            copied[name] = MASK
+        return copied
 
-    def some(self, values: Iterable[Any]) -> list[Any]:
-        """What there is now, whatever a class of the caller's says of its length: no more than what is too large."""
-        return list(islice(values, self.left + 1))
-
-    def mapping(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
-        masks: Callable[[str, frozenset[str]], bool] = is_masked
-        result = value.copy() if type(value) is dict else dict(self.some(value.items()))
-        # Each value takes at least a byte of JSON: a shared list of lists cannot explode before its size is seen.
-        self.take(len(result))
-        if not _are_plain(result):
-            result = {self.name(key): item for key, item in result.items()}
-            masks = is_masked.__wrapped__  # long names are not remembered: a visitor may think of very many
-        if any(map(masks, result, repeat(self.masked))):
-            result = {name: MASK if masks(name, self.masked) else item for name, item in result.items()}
-        self.within(result, result.items(), depth)
-        return result
-
-    def sequence(self, value: Any, depth: int) -> list[Any]:
-        result = self.some(value)
-        self.take(len(result))
-        self.within(result, enumerate(result), depth)
-        return result
-
-    def within(self, result: Any, places: Iterable[tuple[Any, Any]], depth: int) -> None:
-        """Convert what a copied container holds, in its place. Most values are plain, and are left at a glance."""
+    def container(self, copied: Any, above: tuple[int, ...]) -> Any:
+        """Convert what a copied dict or list holds, in its place. Most values are plain, and are left at a glance."""
+        if type(copied) is dict:
+            copied = self.named(copied)
+            places = copied.items()
+        else:
+            places = enumerate(copied)
         for place, item in places:
             kind = type(item)
             if kind is str:
@@ -155,29 +147,26 @@ class _Walk:
             elif item is None or kind is bool:
                 continue
             try:
-                result[place] = self.value(item, depth)
+                copied[place] = self.value(item, above)
             except InvalidEvent as error:
                 raise error.within(_step(place)) from error.__cause__
+        if self.left < 0:
+            raise _too_large("")
+        return copied
 
-    def name(self, key: Any) -> str:
-        """A key that is something else than text, or longer than most."""
-        if not isinstance(key, str):
-            raise InvalidEvent("", f"the key {shown(key):.80} is not a string")
-        name = exact("", key)
-        try:
-            self.take(len(name))
-        except InvalidEvent as error:
-            raise error.within(_step(name)) from None
-        return name
+
+def _no_text(names: Iterable[Any]) -> InvalidEvent:
+    wrong = next(name for name in names if not isinstance(name, str))
+    return InvalidEvent("", f"the key {shown(wrong):.80} is not a string")
+
+
+def _too_deep(value: Any, above: tuple[int, ...]) -> InvalidEvent:
+    problem = "the value contains itself" if id(value) in above else f"deeper than {MAX_DEPTH} levels"
+    return InvalidEvent("", problem)
 
 
 def _too_large(path: str) -> InvalidEvent:
     return InvalidEvent(path, f"the event is larger than {MAX_BYTES} bytes")
-
-
-def _are_plain(keys: Iterable[Any]) -> bool:
-    """Whether keys are text and nothing else, of usual lengths; asked without a step of Python's for each."""
-    return {*map(type, keys)} <= {str} and max(map(len, keys), default=0) <= MAX_NAME
 
 
 def _integer(value: int) -> int:
@@ -255,15 +244,22 @@ def _snake(name: str) -> str:
     return f"_{'_'.join(_WORDS.findall(name)).lower()}_"
 
 
+@lru_cache(maxsize=512)
+def _masked(names: tuple[str, ...], masked: frozenset[str]) -> list[str]:
+    """Those of these names whose values are masked. Raises ``InvalidEvent`` for one that can't be stored everywhere."""
+    for name in names:
+        plain(_step(name), name)
+    return [name for name in names if (is_masked if len(name) <= MAX_NAME else is_masked.__wrapped__)(name, masked)]
+
+
 @lru_cache(maxsize=4096)
 def is_masked(name: str, masked: frozenset[str]) -> bool:
-    """Whether a property of this name is masked. Raises ``InvalidEvent`` for a name that not every receiver can store.
+    """Whether a property of this name is masked.
 
     Names are taken apart into words (``card_number``, ``cardNumber``), so that
     ``discard`` and ``cardigan`` are safe; a masked name of several words, such as
     ``api_key``, stands for these beside each other.
     """
-    plain(_step(name), name)
     if name.lower() in {word.lower() for word in masked}:
         return True
     words = _snake(name)
@@ -282,7 +278,7 @@ def properties(path: str, value: Any, masked: frozenset[str]) -> dict[str, Any]:
 
 def _walked(path: str, value: Any, masked: frozenset[str]) -> Any:
     try:
-        return _Walk(masked).value(value, 1)
+        return _Walk(masked).value(value)
     except InvalidEvent as error:
         raise error.within(path) from error.__cause__
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
+import msgspec
 from django.db import connections
 from django.http import HttpRequest
 
@@ -150,7 +151,7 @@ def draft(
     return event, encoded, request if user_id is None else None
 
 
-class _Told(NamedTuple):
+class _Told(msgspec.Struct, frozen=True):
     """What the caller told in keyword arguments, checked and converted."""
 
     user_id: str | None = None
@@ -177,7 +178,7 @@ def _told(details: Details) -> _Told:
     )
 
 
-class _Browser(NamedTuple):
+class _Browser(msgspec.Struct, frozen=True):
     """What is known of the browser that an event comes from."""
 
     anonymous_id: str | None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from pluginhost import memo
 from pluginhost.dispatch import ask, in_event_loop
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("pluginhost.filter")
 
 
-class Verdict(NamedTuple):
+class Verdict(msgspec.Struct, frozen=True):
     """What all filters together say."""
 
     allowed: frozenset[str] | bool = True

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, unquote_plus, urlencode, urlsplit
 
+import msgspec
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 from django.urls import Resolver404, resolve
@@ -95,7 +96,7 @@ def _encoded(text: str) -> str:
     return urlencode(parse_qsl(text, keep_blank_values=True), errors="replace")
 
 
-class Site(NamedTuple):
+class Site(msgspec.Struct, frozen=True):
     """What decides which route a path leads to, and whether that captures a secret."""
 
     prefix: str

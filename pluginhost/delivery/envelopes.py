@@ -19,7 +19,7 @@ MAX_BYTES = 1024 * 1024
 ERASED = b"null"
 
 
-class Envelope(NamedTuple):
+class Envelope(msgspec.Struct, frozen=True):
     """Events of one flush that go to the same lanes, ready to be stored."""
 
     envelope_id: str
@@ -71,7 +71,7 @@ def _parts(group: list[bytes]) -> list[list[bytes]]:
 
 def _envelope(lanes: tuple[str, ...], group: Sequence[bytes]) -> Envelope:
     # In the order of time, so that the index grows at its end however long it is.
-    return Envelope(f"{uuid7():032x}", lanes, len(group), join(group))
+    return Envelope(uuid7(), lanes, len(group), join(group))
 
 
 def join(encoded: Iterable[bytes]) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from django.conf import settings as django_settings
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("pluginhost.consent")
 
 
-class Choice(NamedTuple):
+class Choice(msgspec.Struct, frozen=True):
     """What somebody has agreed to."""
 
     purposes: frozenset[str]
@@ -146,7 +146,8 @@ class Consent(pluginhost.Plugin):
         """What the choices leave allowed. Of two the stricter counts; None is not chosen yet."""
         made = [choice.purposes for choice in choices if choice is not None]
         agreed = frozenset.intersection(*made) if made else self.options.DEFAULT
-        return frozenset(self.options.NECESSARY | agreed)
+        allowed: frozenset[str] = self.options.NECESSARY | agreed
+        return allowed
 
     def _choice_in_cookie(self, request: HttpRequest) -> Choice | None:
         """A cookie that can't be read is a choice that nobody knows: it allows nothing."""
