@@ -12,7 +12,7 @@ import re
 import time
 import uuid
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as django_settings
 from django.contrib.auth import SESSION_KEY
@@ -22,10 +22,10 @@ from django.utils.functional import LazyObject, empty
 from pluginhost import door, memo
 from pluginhost.db import harmless
 from pluginhost.exceptions import InvalidEvent
-from pluginhost.plugin import Plugin
+from pluginhost.plugin import CookieIds, Plugin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from django.http import HttpRequest
 
@@ -35,6 +35,8 @@ logger = logging.getLogger("pluginhost.identity")
 
 #: What the host itself writes into its cookie: a UUID without dashes. Anything else there is not ours.
 ANONYMOUS_ID = re.compile(r"[0-9a-f]{32}")
+
+NO_IDS = CookieIds()
 
 
 def known_user(request: HttpRequest) -> Any:
@@ -164,14 +166,7 @@ def _sign_out(request: HttpRequest) -> None:
     memo.of(unwrapped(request)).signed_out = str(time.time_ns() // 1_000_000)
 
 
-class ProviderIds(NamedTuple):
-    """What the cookies of one alias's provider say of the browser."""
-
-    anonymous: str | None
-    visitor: str | None
-
-
-def provider_ids(request: HttpRequest, readers: Iterable[Plugin]) -> Mapping[str, ProviderIds]:
+def provider_ids(request: HttpRequest, readers: Iterable[Plugin]) -> Mapping[str, CookieIds]:
     """Alias -> ids of the plugins that read cookies, read once a request.
 
     A plugin that raises, or gives no usable id, gives none.
@@ -182,11 +177,11 @@ def provider_ids(request: HttpRequest, readers: Iterable[Plugin]) -> Mapping[str
     remembered = memory.provider_ids
     for plugin in readers:
         if plugin.alias not in remembered:
-            remembered[plugin.alias] = _provider_ids(plugin, request)
+            remembered[plugin.alias] = _cookie_ids(plugin, request)
     return {plugin.alias: remembered[plugin.alias] for plugin in readers}
 
 
-def first(ids: Mapping[str, ProviderIds]) -> str | None:
+def first(ids: Mapping[str, CookieIds]) -> str | None:
     """The anonymous id of the first provider that has one, in the order of the setting."""
     for own in ids.values():
         if own.anonymous:
@@ -194,19 +189,16 @@ def first(ids: Mapping[str, ProviderIds]) -> str | None:
     return None
 
 
-def _provider_ids(plugin: Plugin, request: HttpRequest) -> ProviderIds:
-    anonymous = _asked(plugin, plugin.anonymous_id, request)
-    if type(plugin).visitor_id is Plugin.visitor_id:  # it would say the same again
-        return ProviderIds(anonymous, anonymous)
-    return ProviderIds(anonymous, _asked(plugin, plugin.visitor_id, request))
-
-
-def _asked(plugin: Plugin, method: Callable[[HttpRequest], Any], request: HttpRequest) -> str | None:
+def _cookie_ids(plugin: Plugin, request: HttpRequest) -> CookieIds:
     try:
-        return _usable(method(request))
+        ids = plugin.cookie_ids(request)
+        if ids is None:
+            return NO_IDS
+        anonymous = _usable(ids.anonymous)
+        return CookieIds(anonymous, anonymous if ids.visitor is ids.anonymous else _usable(ids.visitor))
     except Exception as error:
         logger.error("plugin %s: its cookies could not be read: %s", plugin.alias, type(error).__name__)
-        return None
+        return NO_IDS
 
 
 def _usable(value: Any) -> str | None:

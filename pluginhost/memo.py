@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pluginhost.events import Context
     from pluginhost.filtering import Verdict
-    from pluginhost.identity import ProviderIds
+    from pluginhost.plugin import CookieIds
 
 
 class Memo:
@@ -23,7 +23,7 @@ class Memo:
     """
 
     original: ReferenceType[HttpRequest]
-    provider_ids: dict[str, ProviderIds]
+    provider_ids: dict[str, CookieIds]
     verdict: tuple[Any, Verdict] | None = None
     """Who the filters were asked about, and what they said."""
     context: tuple[Any, Context] | None = None

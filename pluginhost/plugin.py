@@ -108,6 +108,15 @@ class LaneOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 raise ValueError(f"{name} is {value!r}; it must be above 0")
 
 
+class CookieIds(msgspec.Struct, frozen=True):
+    """The ids that the cookies of a provider give a browser."""
+
+    anonymous: str | None = None
+    """An event takes it over as its ``anonymous_id`` where neither the caller nor the host's own cookie gives one."""
+    visitor: str | None = None
+    """What ``event.visitor_ids`` holds for the alias: whom the provider's script takes the browser for."""
+
+
 class Plugin:
     """One enabled alias of one installed plugin. Subclass it, and implement hooks with ``@hookimpl``.
 
@@ -174,17 +183,12 @@ class Plugin:
     def close(self) -> None:
         """Close what ``setup`` opened. Called when the worker ends."""
 
-    def anonymous_id(self, request: HttpRequest) -> str | None:  # noqa: ARG002
-        """The id that the provider's own cookie gives an anonymous browser, or None.
+    def cookie_ids(self, request: HttpRequest) -> CookieIds | None:  # noqa: ARG002
+        """What the provider's own cookies say of the browser, or None. Asked once a request.
 
-        An event takes it over where neither the caller nor the host's own cookie
-        gives one. Cookies are the visitor's to write: check what they say.
+        Cookies are the visitor's to write: check what they say.
         """
         return None
-
-    def visitor_id(self, request: HttpRequest) -> str | None:
-        """What ``event.visitor_ids`` is to hold for this alias: by default the ``anonymous_id``."""
-        return self.anonymous_id(request)
 
     def screen(self, event: Event) -> bool:  # noqa: ARG002
         """Whether any plugin may have this event. Asked in the worker, before each lane delivers.
@@ -230,8 +234,7 @@ class Plugin:
 
 def reads_cookies(plugin: Plugin) -> bool:
     """Whether the plugin has something to say of a request's cookies."""
-    cls = type(plugin)
-    return cls.anonymous_id is not Plugin.anonymous_id or cls.visitor_id is not Plugin.visitor_id
+    return type(plugin).cookie_ids is not Plugin.cookie_ids
 
 
 def wants_all(plugin: Plugin) -> bool:

@@ -13,7 +13,7 @@ from asgiref.sync import async_to_sync
 from django.utils.safestring import mark_safe
 
 import pluginhost
-from pluginhost import hookimpl, to_js
+from pluginhost import CookieIds, hookimpl, to_js
 
 
 class Recorder(pluginhost.Plugin):
@@ -295,17 +295,20 @@ class Privacy(pluginhost.Plugin):
 class Cookies(Recorder):
     """A provider whose cookie gives browsers an id."""
 
-    def anonymous_id(self, request):
-        act = self.act.get(f"{self.alias}.anonymous_id")
-        return act(request) if act else request.COOKIES.get("provider")
+    def cookie_ids(self, request):
+        if act := self.act.get(f"{self.alias}.cookie_ids"):
+            return act(request)
+        own = request.COOKIES.get("provider")
+        return None if own is None else CookieIds(own, own)
 
 
 class Visitors(Cookies):
     """And one that has another id for the same browser."""
 
-    def visitor_id(self, request):
-        act = self.act.get(f"{self.alias}.visitor_id")
-        return act(request) if act else "visitor-" + self.alias
+    def cookie_ids(self, request):
+        if act := self.act.get(f"{self.alias}.cookie_ids"):
+            return act(request)
+        return CookieIds(request.COOKIES.get("provider"), "visitor-" + self.alias)
 
 
 class Screener(pluginhost.Plugin):

@@ -127,7 +127,7 @@ def test_events_of_several_threads_of_a_request_have_one_id(configure):
         return HttpResponse()
 
     configure(cookies={}, ANONYMOUS_COOKIE=COOKIE)
-    Recorder.act["cookies.anonymous_id"] = read
+    Recorder.act["cookies.cookie_ids"] = read
     response = TrackerMiddleware(view)(RequestFactory().get("/"))
     ids = {event.name: event.anonymous_id for event in memory.events}
     value = response.cookies[COOKIE].value

@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import RequestFactory
 
-from pluginhost import host
+from pluginhost import CookieIds, host
 from pluginhost.delivery import memory
 from pluginhost.workers.worker import drain
 from pluginhost_mongo.payload import document
@@ -64,8 +64,8 @@ def test_a_site_can_ask_for_the_id_that_the_filters_let_through(configure):
 def test_several_providers(configure):
     """The first in the setting that knows an anonymous id gives the event's; each has its own visitor id."""
     configure(recorder={}, visitors={}, second={"PLUGIN": "visitors"}, cookies={})
-    Recorder.act["visitors.anonymous_id"] = lambda request: None
-    Recorder.act["second.anonymous_id"] = lambda request: "from second"
+    Recorder.act["visitors.cookie_ids"] = lambda request: CookieIds(visitor="visitor-visitors")
+    Recorder.act["second.cookie_ids"] = lambda request: CookieIds("from second", "visitor-second")
     host.track(request(provider="theirs"), "x")
     assert ids() == (
         "from second",
@@ -93,17 +93,16 @@ def test_without_a_request_there_are_no_cookies(configure, source):
     assert ids() == (None, {})
 
 
-def asked_in(alias, method, asked):
-    Recorder.act[f"{alias}.{method}"] = lambda request: asked.append((alias, method)) or "id"
+def asked_in(alias, asked):
+    Recorder.act[f"{alias}.cookie_ids"] = lambda request: asked.append(alias) or CookieIds("id", "id")
 
 
 @pytest.fixture
 def asked():
-    """Which methods were asked, in their order."""
+    """Who was asked, in the order of the questions."""
     asked = []
     for alias in ("cookies", "visitors", "other"):
-        for method in ("anonymous_id", "visitor_id"):
-            asked_in(alias, method, asked)
+        asked_in(alias, asked)
     return asked
 
 
@@ -112,16 +111,16 @@ def test_each_is_asked_once_a_request(configure, asked):
     one = request()
     for _ in range(3):
         host.track(one, "x")
-    assert asked == [("cookies", "anonymous_id"), ("visitors", "anonymous_id"), ("visitors", "visitor_id")]
+    assert asked == ["cookies", "visitors"]
     host.track(request(), "of another request")
-    assert len(asked) == 6
+    assert len(asked) == 4
 
 
 def test_only_who_may_have_the_event_is_asked(configure, asked):
     configure(filter={}, cookies={}, visitors={}, other={"PLUGIN": "cookies", "PURPOSE": "marketing"})
     Filter.answer = frozenset({"analytics"})
     host.track(request(), "x", plugins={"visitors": False})
-    assert asked == [("cookies", "anonymous_id")]
+    assert asked == ["cookies"]
     assert ids() == ("id", {"cookies": "id"})
 
 
@@ -147,15 +146,24 @@ def test_an_explicit_id_leaves_the_visitor_ids(configure, asked):
 GARBAGE = ["a\0b", "x" * 256, b"bytes", "\udcff", "", 5, True, ["id"], object()]
 
 
-@pytest.mark.parametrize("method", ["anonymous_id", "visitor_id"])
+@pytest.mark.parametrize("which", ["anonymous", "visitor"])
 @pytest.mark.parametrize("garbage", GARBAGE, ids=lambda value: repr(value)[:20])
-def test_garbage_is_no_id(configure, garbage, method):
+def test_garbage_is_no_id(configure, garbage, which):
     """And it takes nothing else with it."""
     configure(visitors={})
-    Recorder.act["visitors.anonymous_id"] = lambda request: "good"
-    Recorder.act[f"visitors.{method}"] = lambda request: garbage
+    Recorder.act["visitors.cookie_ids"] = lambda request: CookieIds(
+        **{"anonymous": "good", "visitor": "fine", which: garbage}
+    )
     assert host.track(request(), "x")
-    assert ids() == ((None, {"visitors": "visitor-visitors"}) if method == "anonymous_id" else ("good", {}))
+    assert ids() == ((None, {"visitors": "fine"}) if which == "anonymous" else ("good", {}))
+
+
+@pytest.mark.parametrize("answer", [*GARBAGE, None], ids=lambda value: repr(value)[:20])
+def test_an_answer_of_another_kind_gives_none(configure, answer):
+    configure(visitors={}, cookies={})
+    Recorder.act["visitors.cookie_ids"] = lambda request: answer
+    assert host.track(request(provider="theirs"), "x")
+    assert ids() == ("theirs", {"cookies": "theirs"})
 
 
 @pytest.mark.parametrize("longest", ["x" * 255, "é" * 255, " "], ids=len)
@@ -172,20 +180,14 @@ def test_no_cookie_breaks_a_page(configure, client, raw):
     assert memory.events
 
 
-@pytest.mark.parametrize("method", ["anonymous_id", "visitor_id"])
-def test_a_plugin_that_raises_gives_none(configure, caplog, method):
+def test_a_plugin_that_raises_gives_none(configure, caplog):
     def fail(request):
         raise LookupError("secret cookie")
 
     configure(visitors={}, cookies={})
-    Recorder.act[f"visitors.{method}"] = fail
+    Recorder.act["visitors.cookie_ids"] = fail
     assert host.track(request(provider="theirs"), "x")
-    anonymous_id, visitor_ids = ids()
-    assert anonymous_id == "theirs"
-    assert visitor_ids == {
-        "cookies": "theirs",
-        **({"visitors": "visitor-visitors"} if method == "anonymous_id" else {}),
-    }
+    assert ids() == ("theirs", {"cookies": "theirs"})
     assert "plugin visitors: its cookies could not be read: LookupError" in caplog.text
     assert "secret cookie" not in caplog.text
 

@@ -11,6 +11,8 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from pluginhost import CookieIds
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -57,29 +59,23 @@ def person(event: Event, alias: str) -> str | None:
     return None
 
 
-def visitor(cookies: Mapping[str, str]) -> str | None:
-    """Whom KISSmetrics' script takes the browser for: the named id, else the other one, whoever made that."""
-    return named(cookies) or _cookie(cookies, ANONYMOUS_COOKIE)
+def cookie_ids(cookies: Mapping[str, str]) -> CookieIds:
+    """Whom KISSmetrics' script takes the browser for: the id that it was given by ``identify``, else the other one.
 
-
-def named(cookies: Mapping[str, str]) -> str | None:
-    """The id that the browser was given by ``identify``."""
-    return _cookie(cookies, NAMED_COOKIE)
-
-
-def anonymous(cookies: Mapping[str, str]) -> str | None:
-    """The id that KISSmetrics' script made for the browser.
-
-    The cookie can also hold an id of the site's: the script puts it there when it is
-    told of a second person. Such a one is no anonymous id. The script's own are
-    base64 of random bytes; numbers, UUIDs, hashes and e-mail addresses do not look
-    like that.
+    And the id that the script has made, for as long as it is anonymous. The same
+    cookie can also hold an id of the site's: the script puts it there when it is told
+    of a second person. The script's own are base64 of random bytes; numbers, UUIDs,
+    hashes and e-mail addresses do not look like that.
     """
-    value = _cookie(cookies, ANONYMOUS_COOKIE)
-    if value is None or not _BASE64.fullmatch(value) or value == named(cookies):
-        return None
-    mixed = value != value.lower() and value != value.upper()
-    return value if mixed or value.endswith("=") else None
+    named, other = _cookie(cookies, NAMED_COOKIE), _cookie(cookies, ANONYMOUS_COOKIE)
+    is_made = other is not None and other != named and _looks_made(other)
+    return CookieIds(anonymous=other if is_made else None, visitor=named or other)
+
+
+def _looks_made(value: str) -> bool:
+    if not _BASE64.fullmatch(value):
+        return False
+    return value.endswith("=") or (value != value.lower() and value != value.upper())
 
 
 def _cookie(cookies: Mapping[str, str], name: str) -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.core.checks import CheckMessage, Error
 
 import pluginhost
-from pluginhost import hookimpl
+from pluginhost import CookieIds, hookimpl
 from pluginhost.events import sample_event
 from pluginhost.html import SIGNED_OUT_COOKIE
 from pluginhost_kissmetrics import identity, payload, snippet
@@ -75,11 +75,8 @@ class Kissmetrics(pluginhost.Plugin):
             self._client.close()
             self._client = None
 
-    def anonymous_id(self, request: HttpRequest) -> str | None:
-        return None if _may_be_another(request) else identity.anonymous(request.COOKIES)
-
-    def visitor_id(self, request: HttpRequest) -> str | None:
-        return None if _may_be_another(request) else identity.visitor(request.COOKIES)
+    def cookie_ids(self, request: HttpRequest) -> CookieIds | None:
+        return None if _may_be_another(request) else identity.cookie_ids(request.COOKIES)
 
     def wants(self, event: Event) -> bool:
         return event.type == "alias" or identity.person(event, self.alias) is not None

@@ -7,7 +7,7 @@ import datetime as dt
 import pytest
 from django.test import RequestFactory
 
-from pluginhost import Event, Secret
+from pluginhost import CookieIds, Event, Secret
 from pluginhost_kissmetrics.identity import person, usable
 from pluginhost_kissmetrics.options import Options
 from pluginhost_kissmetrics.plugin import Kissmetrics
@@ -101,15 +101,12 @@ def test_an_alias_is_wanted_in_any_case_as_its_refusal_has_a_reason(plugin):
     ],
 )
 def test_what_the_cookies_say(plugin, cookies, anonymous, visitor):
-    assert plugin.anonymous_id(request(**cookies)) == anonymous
-    assert plugin.visitor_id(request(**cookies)) == visitor
+    assert plugin.cookie_ids(request(**cookies)) == CookieIds(anonymous, visitor)
 
 
 def test_after_a_log_out_a_name_may_be_that_of_the_one_who_left(plugin):
     left = request(km_ai=ENCODED, km_ni="bob%40bob.com", pluginhost_signed_out="1795262400000")
-    assert plugin.visitor_id(left) is None
-    assert plugin.anonymous_id(left) is None
+    assert plugin.cookie_ids(left) is None
 
     cleared = request(km_ai=ENCODED, pluginhost_signed_out="1795262400000")
-    assert plugin.visitor_id(cleared) == MADE
-    assert plugin.anonymous_id(cleared) == MADE
+    assert plugin.cookie_ids(cleared) == CookieIds(MADE, MADE)

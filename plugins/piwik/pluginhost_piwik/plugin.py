@@ -14,7 +14,7 @@ from django.conf import settings
 from django.utils.encoding import force_bytes
 
 import pluginhost
-from pluginhost import PartialFailure, PermanentError, hookimpl
+from pluginhost import CookieIds, PartialFailure, PermanentError, hookimpl
 from pluginhost.events import sample_event
 from pluginhost_piwik import payload, snippet, visitors
 from pluginhost_piwik.actions import EVENT_OPTIONS, Vocabulary
@@ -151,17 +151,15 @@ class Piwik(pluginhost.Plugin):
 
     # Who
 
-    def anonymous_id(self, request: HttpRequest) -> str | None:
-        """The visitor id of Matomo's cookie, where the visitor did not opt out."""
-        if self.options.DISABLE_COOKIES or visitors.refuses(request, do_not_track=self.options.DO_NOT_TRACK):
+    def cookie_ids(self, request: HttpRequest) -> CookieIds | None:
+        """The visitor id of Matomo's cookie; or a mark that the visitor opted out, which ``wants`` respects."""
+        options = self.options
+        if visitors.refuses(request, do_not_track=options.DO_NOT_TRACK):
+            return CookieIds(visitor=visitors.REFUSED)
+        if options.DISABLE_COOKIES:
             return None
-        return visitors.cookie_id(request, self.options.SITE_ID, self.options.COOKIE_DOMAIN)
-
-    def visitor_id(self, request: HttpRequest) -> str | None:
-        """The same; and a mark that the visitor opted out, which ``wants`` respects."""
-        if visitors.refuses(request, do_not_track=self.options.DO_NOT_TRACK):
-            return visitors.REFUSED
-        return self.anonymous_id(request)
+        found = visitors.cookie_id(request, options.SITE_ID, options.COOKIE_DOMAIN)
+        return CookieIds(found, found)
 
     def wants(self, event: Event) -> bool:
         return event.visitor_ids.get(self.alias) != visitors.REFUSED and super().wants(event)

@@ -9,7 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import RequestFactory
 
-from pluginhost import PartialFailure, PermanentError, RetryableError, UncertainError, host
+from pluginhost import CookieIds, PartialFailure, PermanentError, RetryableError, UncertainError, host
 from pluginhost.exceptions import ConfigurationError
 from pluginhost.models import Delivery
 from pluginhost.workers.worker import drain
@@ -128,12 +128,17 @@ def request(cookies: str = "", **headers: str):
         ("_pk_id.1.1fff=0123456789abcdefa.1.", None),
         ("_pk_id.1.1fff=<script>.1.", None),
         ("_pk_id.1.aaaa=zzz.1.; _pk_id.1.bbbb=0123456789abcdef.1.", "0123456789abcdef"),
-        ("mtm_consent_removed=1; _pk_id.1.1fff=0123456789abcdef.1.", None),
         ("", None),
     ],
 )
 def test_the_visitor_s_cookie(cookies, expected):
-    assert plugin().anonymous_id(request(cookies)) == expected
+    assert plugin().cookie_ids(request(cookies)) == CookieIds(expected, expected)
+
+
+def test_the_cookie_of_one_who_opted_out():
+    """Is no anonymous id either; ``wants`` knows the mark."""
+    found = plugin().cookie_ids(request("mtm_consent_removed=1; _pk_id.1.1fff=0123456789abcdef.1."))
+    assert found == CookieIds(anonymous=None, visitor="refused")
 
 
 @pytest.mark.parametrize(
@@ -145,17 +150,17 @@ def test_the_visitor_s_cookie(cookies, expected):
 )
 def test_of_several_cookies_the_one_that_the_script_uses_here(options, hash4):
     cookies = f"_pk_id.1.0000=aaaaaaaaaaaaaaaa.1.; _pk_id.1.{hash4}=bbbbbbbbbbbbbbbb.1.; _pk_id.1.ffff={'c' * 16}.1."
-    assert plugin(**options).anonymous_id(request(cookies)) == "bbbbbbbbbbbbbbbb"
+    assert plugin(**options).cookie_ids(request(cookies)).visitor == "bbbbbbbbbbbbbbbb"
 
 
 def test_a_host_that_django_does_not_believe_leaves_any_cookie(settings):
     settings.ALLOWED_HOSTS = ["elsewhere"]
     cookies = "_pk_id.1.bbbb=bbbbbbbbbbbbbbbb.1.; _pk_id.1.cccc=cccccccccccccccc.1."
-    assert plugin().anonymous_id(request(cookies)) == "bbbbbbbbbbbbbbbb"
+    assert plugin().cookie_ids(request(cookies)).visitor == "bbbbbbbbbbbbbbbb"
 
 
 def test_no_cookies_are_read_where_none_are_set():
-    assert plugin(DISABLE_COOKIES=True).anonymous_id(request("_pk_id.1.1fff=0123456789abcdef.1.")) is None
+    assert plugin(DISABLE_COOKIES=True).cookie_ids(request("_pk_id.1.1fff=0123456789abcdef.1.")) is None
 
 
 def test_the_cookie_reaches_the_hit(configure, matomo):
