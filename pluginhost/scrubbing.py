@@ -148,7 +148,7 @@ def _secret_route_here(value: str, site: Site) -> str | None:
     # A path that lacks only its last slash is redirected by CommonMiddleware, with the secret still in it.
     for candidate in (inner, f"{inner}/"):
         try:
-            match = resolve(candidate, site.urlconf)
+            match = resolve(candidate, site.urlconf or django_settings.ROOT_URLCONF)
         except Resolver404:
             continue
         return None if site.secret.isdisjoint(match.kwargs) else f"{site.prefix}{match.route}"
