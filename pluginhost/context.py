@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from django.core.exceptions import DisallowedHost
-from django.core.signals import setting_changed
 
 from pluginhost import scrubbing
 from pluginhost.events import Context
@@ -41,32 +40,12 @@ def context_of(request: HttpRequest, settings: Settings) -> Context:
     )
 
 
-#: What requests said of the host that they were for -> the host, where Django believed it. To ask it takes as long
-#: as a third of all else here.
-_believed: dict[tuple[str | None, str | None], str] = {}
-MAX_BELIEVED = 256
-
-
 def _host(request: HttpRequest) -> str | None:
     """The host that the request was for; None where Django refuses to believe it, or the request is made by hand."""
-    said = request.META.get("HTTP_HOST"), request.META.get("HTTP_X_FORWARDED_HOST")
-    if (found := _believed.get(said)) is not None:
-        return found
     try:
-        host = request.get_host()
+        return request.get_host()
     except (DisallowedHost, KeyError):
         return None
-    if said[0] is not None and len(_believed) < MAX_BELIEVED:  # else it is the server's name, and depends on more
-        _believed[said] = host
-    return host
-
-
-def _forget_hosts(*, setting: str, **_: object) -> None:
-    if setting in ("ALLOWED_HOSTS", "DEBUG", "USE_X_FORWARDED_HOST"):
-        _believed.clear()
-
-
-setting_changed.connect(_forget_hosts, dispatch_uid="pluginhost.context")
 
 
 @lru_cache(maxsize=256)

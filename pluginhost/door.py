@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
@@ -112,12 +112,13 @@ class _Walk:
         return self.container(some if items is value else dict(some), (*above, id(value)))
 
     def named(self, copied: dict[Any, Any]) -> dict[str, Any]:
-        """A mapping with names that are text, and a mask instead of each value that nobody is to see."""
-        try:
-            size = len("".join(copied))
-        except TypeError:
-            raise _no_text(copied) from None
+        """A mapping with names that are plain text, and a mask instead of each value that nobody is to see."""
+        if not _TEXT.issuperset(map(type, copied)):
+            copied = {_name(key): item for key, item in copied.items()}
+        size = sum(map(len, copied))
         self.left -= size
+        if self.left < 0:
+            raise _too_large("")
         # Long names are not remembered: a visitor may think of as many as there is memory.
         masks = _masked if size <= MAX_REMEMBERED else _masked.__wrapped__
         for name in masks(tuple(copied), self.masked):
@@ -155,9 +156,14 @@ class _Walk:
         return copied
 
 
-def _no_text(names: Iterable[Any]) -> InvalidEvent:
-    wrong = next(name for name in names if not isinstance(name, str))
-    return InvalidEvent("", f"the key {shown(wrong):.80} is not a string")
+_TEXT = frozenset({str})
+
+
+def _name(key: Any) -> str:
+    """A key that is no plain text, as one: what is remembered of names must hold nothing of the caller's."""
+    if not isinstance(key, str):
+        raise InvalidEvent("", f"the key {shown(key):.80} is not a string")
+    return exact("", key)
 
 
 def _too_deep(value: Any, above: tuple[int, ...]) -> InvalidEvent:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote, unquote_plus, urlencode, urlsplit
 import msgspec
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
-from django.urls import Resolver404, resolve
+from django.urls import Resolver404, get_urlconf, resolve
 from django.utils import translation
 
 from pluginhost.conf import CAMPAIGN_PARAMETERS
@@ -110,8 +110,10 @@ class Site(msgspec.Struct, frozen=True):
 
 def site_of(request: HttpRequest, settings: Settings) -> Site:
     """The site as this request sees it."""
-    prefix = request.path[: len(request.path) - len(request.path_info) + 1]
-    urlconf = getattr(request, "urlconf", None)
+    prefix = request.META.get("SCRIPT_NAME") or ""  # where WSGI's and ASGI's requests have it, FORCE_SCRIPT_NAME too
+    if not prefix.endswith("/"):
+        prefix += "/"
+    urlconf = getattr(request, "urlconf", None) or get_urlconf()
     return Site(prefix, urlconf, translation.get_language(), settings.SECRET_ROUTE_ARGUMENTS)
 
 
@@ -145,7 +147,9 @@ def _secret_route(value: str, site: Site) -> str | None:
 def _secret_route_here(value: str, site: Site) -> str | None:
     """The same in the active language."""
     inner = f"/{value[len(site.prefix) :]}" if value.startswith(site.prefix) else value
-    # A path that lacks only its last slash is redirected by CommonMiddleware, with the secret still in it.
+    # A path that lacks only its last slash is redirected by CommonMiddleware, with the secret still in it; one with a
+    # slash too many leads nowhere, and has it too.
+    inner = f"/{inner.lstrip('/')}"
     for candidate in (inner, f"{inner}/"):
         try:
             match = resolve(candidate, site.urlconf or django_settings.ROOT_URLCONF)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import weakref
+from io import BytesIO
 
 import pytest
+from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
 from django.test import RequestFactory
-from django.urls import ResolverMatch, set_script_prefix
+from django.urls import ResolverMatch, set_script_prefix, set_urlconf
 from django.utils import translation
 
 from pluginhost import InvalidEvent, host
@@ -180,6 +182,49 @@ def test_secret_paths_under_a_script_prefix(context_of):
     assert "hush" not in context.referrer
 
 
+def by_asgi(path, root_path, referrer):
+    """A request as a server for ASGI makes it: some leave the root path out of the path."""
+    headers = [(b"host", b"testserver"), (b"referer", referrer.encode())]
+    scope = {"type": "http", "method": "GET", "path": path, "root_path": root_path, "headers": headers}
+    return ASGIRequest(scope, BytesIO())
+
+
+@pytest.mark.parametrize(
+    ("path", "root_path"),
+    [("/app/reset/MQ/hush/", "/app"), ("/reset/MQ/hush/", "/app"), ("/app", "/app"), ("/app/", "/app/")],
+)
+@pytest.mark.parametrize("forced", [None, "/app"])
+def test_secret_paths_under_a_root_path(context_of, settings, path, root_path, forced):
+    settings.FORCE_SCRIPT_NAME = forced
+    request = by_asgi(path, "" if forced else root_path, "http://testserver/app/reset/MQ/hush/")
+    set_script_prefix("/app/")
+    try:
+        context = context_of(request)
+    finally:
+        set_script_prefix("/")
+    assert context.referrer == f"http://testserver/app{RESET}"
+    assert "hush" not in f"{context.path} {context.url}"
+
+
+def test_a_secret_path_that_a_middleware_has_rewritten(context_of):
+    request = rf.get("/reset/MQ/hush/")
+    request.path_info = "/en" + request.path_info
+    assert context_of(request).path == RESET
+
+
+def test_a_secret_path_with_a_slash_too_many(context_of):
+    context = context_of(rf.get("//reset/MQ/hush/", HTTP_REFERER="http://testserver//reset/MQ/hush/"))
+    assert (context.path, context.referrer) == (RESET, f"http://testserver{RESET}")
+
+
+def test_a_secret_path_of_a_request_made_by_hand(context_of):
+    request = HttpRequest()
+    request.path = "/reset/MQ/hush/"
+    request.META = {"HTTP_HOST": "testserver", "HTTP_REFERER": "http://testserver/reset/MQ/hush/"}
+    context = context_of(request)
+    assert (context.path, context.referrer) == (RESET, f"http://testserver{RESET}")
+
+
 @pytest.mark.usefixtures("under_prefix")
 def test_a_resolved_secret_path_under_a_script_prefix(configure, client):
     configure(recorder={})
@@ -213,6 +258,12 @@ def test_the_routes_are_those_of_the_request(context_of, settings):
     request = rf.get(path)
     request.urlconf = "tests.site.translated_urls"  # as a middleware for subdomains does
     assert context_of(request).path == "/invited/<token>/"
+    assert context_of(rf.get(path)).path == path
+    set_urlconf("tests.site.translated_urls")
+    try:
+        assert context_of(rf.get(path)).path == "/invited/<token>/"
+    finally:
+        set_urlconf(None)
     assert context_of(rf.get(path)).path == path
     settings.ROOT_URLCONF = "tests.site.translated_urls"
     assert context_of(rf.get(path)).path == "/invited/<token>/"

@@ -186,6 +186,7 @@ REFUSED = [
     ({"a": "x" * 40_000}, "properties.a", "larger than 32768 bytes"),
     ({"a": "\x01" * 6_000}, "event", "has 36"),
     ({"k" * 40_000: 1}, "properties", "larger than 32768 bytes"),
+    ({"k" * 40_000: (1, 2)}, "properties", "larger than 32768 bytes"),
     ({"a": b"x"}, "properties.a", "JSON can't hold a bytes"),
     ({"a": object()}, "properties.a", "JSON can't hold a object"),
     ({"a": (n for n in "ab")}, "properties.a", "JSON can't hold a generator"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 from pluginhost import door, host
@@ -77,3 +80,18 @@ def test_long_names_are_not_remembered(configure):
     for number in range(5):
         assert host.track(None, "x", {f"{number}{'n' * 300}": 1, "n": 1})
     assert door.is_masked.cache_info().currsize <= before + 1  # the short one
+
+
+class Name(str):
+    """A name that holds more than its text, as those of a parsed page do."""
+
+
+def test_nothing_of_a_name_is_kept_but_its_text(configure):
+    configure(recorder={})
+    name = Name("of a page")
+    kept = weakref.ref(name)
+    host.track(None, "x", {name: 1})
+    assert memory.events[-1].properties == {"of a page": 1}
+    del name
+    gc.collect()
+    assert kept() is None

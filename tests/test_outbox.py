@@ -364,3 +364,44 @@ def test_ids_of_envelopes_are_in_the_order_of_time(database, configure):
     ids = list(Envelope.objects.using(database).order_by("id").values_list("envelope_id", flat=True))
     assert len(ids) == 4
     assert ids == sorted(ids)
+
+
+def test_a_connection_whose_cursor_is_refused_takes_no_event(database, configure, monkeypatch):
+    """As Django's tests refuse it for databases that they may not use."""
+    configure("outbox", recorder={})
+    assert host.track(None, "allowed", using=database)
+
+    def refused(*args, **options):
+        raise AssertionError("no queries here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(connections[database], "cursor", refused)
+        assert host.track(None, "refused", using=database) is None
+    assert delivered(database) == ["allowed"]
+
+
+def test_who_watches_what_runs_sees_the_insert(database, configure, monkeypatch):
+    """By a capture of queries, by an execute wrapper, or by a backend with cursors of its own."""
+    configure("outbox", recorder={})
+    connection = connections[database]
+    seen: list[str] = []
+
+    def watch(execute, sql, params, many, context):
+        seen.append(sql)
+        return execute(sql, params, many, context)
+
+    with CaptureQueriesContext(connection) as captured:
+        host.track(None, "captured", using=database)
+    assert [query["sql"] for query in captured if "INSERT" in query["sql"]]
+
+    with connection.execute_wrapper(watch):
+        host.track(None, "wrapped", using=database)
+    assert [sql for sql in seen if "INSERT" in sql]
+
+    cursors = []
+    create = type(connection).create_cursor
+    with monkeypatch.context() as patched:
+        patched.setattr(type(connection), "create_cursor", lambda *args: cursors.append(1) or create(*args))
+        host.track(None, "by its own cursor", using=database)
+    assert cursors
+    assert delivered(database) == ["captured", "wrapped", "by its own cursor"]

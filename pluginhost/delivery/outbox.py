@@ -8,7 +8,7 @@ savepoint, and what failed is tried again after the commit.
 from __future__ import annotations
 
 import logging
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -90,18 +90,42 @@ def _insert(connection: BaseDatabaseWrapper, rows: Sequence[Row], *, inside: boo
 
 
 def _execute(connection: BaseDatabaseWrapper, sql: str, values: Sequence[Any]) -> None:
-    """Run a statement; on SQLite without Django's cursor, which takes twice as long as the INSERT.
-
-    Not where somebody watches what runs on the connection, nor where Django would refuse it.
-    """
-    if connection.vendor == "sqlite" and not (
-        connection.execute_wrappers or connection.queries_logged or connection.needs_rollback
-    ):
-        connection.ensure_connection()
-        connection.connection.execute(sql.replace("%s", "?"), values)
+    """Run a statement; on SQLite without Django's cursor, which takes twice as long as the INSERT."""
+    driver = _plain_sqlite(connection) if connection.vendor == "sqlite" else None
+    if driver is None:
+        with connection.cursor() as cursor:
+            cursor.execute(sql, values)
         return
-    with connection.cursor() as cursor:
-        cursor.execute(sql, values)
+    try:
+        driver.execute(sql.replace("%s", "?"), values)
+    except Exception:
+        with connection.wrap_database_errors:
+            raise
+
+
+def _plain_sqlite(connection: Any) -> Any:
+    """The driver's connection; None if somebody watches or replaces what runs on it, or if Django would refuse it."""
+    create_cursor, driver = _django_s_own()
+    if (
+        connection.execute_wrappers
+        or connection.queries_logged
+        or connection.needs_rollback
+        or "cursor" in vars(connection)  # tests that may not use this database, a toolbar
+        or type(connection).create_cursor is not create_cursor
+    ):
+        return None
+    connection.ensure_connection()
+    return connection.connection if type(connection.connection) is driver else None
+
+
+@cache
+def _django_s_own() -> tuple[Any, type[Any]]:
+    """How Django's own backend for SQLite makes cursors, and the class of its driver's connections."""
+    from sqlite3 import Connection  # neither is imported on a site that does not use SQLite
+
+    from django.db.backends.sqlite3.base import DatabaseWrapper
+
+    return DatabaseWrapper.create_cursor, Connection
 
 
 def _values(rows: Sequence[Row]) -> list[Any]:
