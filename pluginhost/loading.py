@@ -157,7 +157,7 @@ def _make(alias: str, given: Mapping[str, Any], installed: Any) -> tuple[Plugin,
         raise _broken(where, f"{cls!r} is no usable plugin", error, ()) from None
     try:
         plugin = cls(alias, options, lane)
-        facts = {"varies_on": plugin.varies_on, "announces_identity": plugin.announces_identity}
+        facts = {name: getattr(plugin, name) for name in _FACTS}
     except Exception as error:
         raise _broken(where, f"{cls.__name__} could not be made", error, options) from None
     _check_facts(where, cls, facts)
@@ -238,13 +238,16 @@ def _check_class(where: _Place, cls: Any) -> None:
         )
 
 
+#: What may differ by alias, and would break pages and lanes.
+_FACTS: dict[str, tuple[Any, str]] = {
+    "varies_on": (set | frozenset, "a frozenset of names of headers"),
+    "announces_identity": (bool, "a bool"),
+    "unread": (set | frozenset, "a frozenset of names of fields"),
+}
+
+
 def _check_facts(where: _Place, cls: type[Plugin], facts: Mapping[str, Any]) -> None:
-    """What may differ by alias, and would break pages."""
-    kinds: dict[str, tuple[Any, str]] = {
-        "varies_on": (set | frozenset, "a frozenset of names of headers"),
-        "announces_identity": (bool, "a bool"),
-    }
-    for name, (kind, words) in kinds.items():
+    for name, (kind, words) in _FACTS.items():
         if not isinstance(facts[name], kind):
             raise ConfigurationError(
                 f"{where}: {cls.__name__}.{name} is {facts[name]!r}.",

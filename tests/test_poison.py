@@ -274,3 +274,20 @@ def test_what_may_have_arrived_is_not_sent_again_after_a_worker_that_got_no_furt
 
     assert sent == ["first", "second"]
     assert account(database, "recorder") == {"accepted": 3, "delivered": 2, "dead": 1}
+
+
+@pytest.mark.parametrize("place", [0, 1, 2500])
+def test_one_bad_event_of_a_large_batch_takes_no_other_with_it(database, configure, place):
+    """However often the batch has to be halved."""
+    configure("outbox", folder={"BATCH_SIZE": 5000, "MAX_ATTEMPTS": 6})
+
+    def act(batch) -> None:
+        if any(event.name == "bad" for event in batch):
+            raise ValueError("of one of them")
+
+    Recorder.act["folder"] = act
+    with host.batch(using=database):
+        for number in range(5000):
+            host.track(None, "bad" if number == place else "good")
+    rounds(database, "folder", 20)
+    assert account(database, "folder") == {"accepted": 5000, "delivered": 4999, "dead": 1}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pluginhost import PermanentError, host
+from pluginhost import ConfigurationError, PermanentError, host
 from pluginhost.events import Context
 from pluginhost.models import Delivery
 from tests.samples import Recorder
@@ -34,6 +34,24 @@ def test_all_is_read_otherwise(folded):
     event = folded(())
     assert event.properties == {"plan": "pro"}
     assert event.context.user_agent == "Mozilla/5.0 Firefox/140.0"
+
+
+def test_a_set_will_do(database, configure, monkeypatch):
+    monkeypatch.setattr(Recorder, "unread", {"properties"})
+    configure("outbox", folder={})
+    host.track(None, "paid", {"plan": "pro"}, using=database)
+    rounds(database, "folder")
+    assert [event.properties for event in Recorder.seen["folder"]] == [{}]
+    assert account(database, "folder") == {"accepted": 1, "delivered": 1}
+
+
+@pytest.mark.parametrize("wrong", [["properties"], "properties", None], ids=repr)
+def test_anything_else_is_an_error_at_the_start(configure, monkeypatch, wrong):
+    monkeypatch.setattr(Recorder, "unread", wrong)
+    with pytest.raises(ConfigurationError, match=r"Folder\.unread is .*") as raised:
+        configure("outbox", folder={})
+        host.registry  # noqa: B018
+    assert raised.value.id == "pluginhost.E004"
 
 
 @pytest.mark.parametrize("unread", [["properties"], ["context"], ["properties", "context"]], ids="+".join)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: An unexplained failure of a whole batch is retried so often before its events are suspected one by one.
 PATIENCE = 3
-#: Failures in a row after which the receiver is suspected, not the events: halving 500 events takes 9.
+#: Failures in a row after which the receiver is suspected, not the events, if halving the batch does not take more.
 IN_A_ROW = 10
 #: What a hook may raise without ending its lane; a KeyboardInterrupt ends it.
 RAISED = (Exception, SystemExit, asyncio.CancelledError)
@@ -68,6 +68,8 @@ class Attempt:
         self.result = Result(done=len(events))
         self._skipped: set[int] = set()
         self._in_a_row = 0
+        # One bad event fails with all of them, then with each half that it is in, until it is alone.
+        self._too_many = max(IN_A_ROW, len(events).bit_length() + 1)
 
     def one_by_one(self) -> None:
         for index in range(len(self.events)):
@@ -155,7 +157,7 @@ class Attempt:
         """Whether a failure speaks of the receiver, so that what comes after need not be tried."""
         if failure.dead:
             return False
-        if isinstance(error, (RetryableError, UncertainError)) or self._in_a_row >= IN_A_ROW:
+        if isinstance(error, (RetryableError, UncertainError)) or self._in_a_row >= self._too_many:
             return True
         return len(indices) > 1 and self.number < PATIENCE
 

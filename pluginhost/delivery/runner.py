@@ -41,7 +41,7 @@ class Runner:
     def __init__(self, loaded: Loaded, screeners: tuple[Plugin, ...] = ()) -> None:
         """``screeners`` are the plugins that are asked whether any lane may have an event."""
         self._screeners = screeners
-        self.unread = loaded.plugin.unread.intersection(LARGE, *(screener.unread for screener in screeners))
+        self.unread = frozenset(loaded.plugin.unread).intersection(LARGE, *(screener.unread for screener in screeners))
         """What of an event neither the plugin nor a screener looks at."""
         self.plugin = loaded.plugin
         self.alias = loaded.plugin.alias

@@ -112,7 +112,7 @@ class Piwik(pluginhost.Plugin):
     def __init__(self, alias: str, options: Any, lane: pluginhost.plugin.LaneOptions | None = None) -> None:
         super().__init__(alias, options, lane)
         self.announces_identity = options.USER_ID
-        if not options.DIMENSIONS:
+        if not options.DIMENSIONS and type(self) is Piwik:  # who knows what a subclass looks at
             self.unread = frozenset({"properties"})
         self.tracker_url, self.script_url = addresses(options.URL, options.PHP_FILE, options.JS_FILE)
         self.api_url = api_address(options.URL)
