@@ -83,13 +83,14 @@ def _give_up_the_uncertain(runner: Runner, held: Claim) -> Outcome | None:
     """
     if runner.judge.resends_uncertain or not held.interrupted:
         return None
-    first = held.items[: runner.batch_size]  # so many may have been on their way, and no others
+    first, rest = held.items[: runner.batch_size], held.items[runner.batch_size :]
+    # So many may have been on their way, and no others.
     uncertain = [item for item in first if item.delivery.pk in held.interrupted]
     if not uncertain:
         return None
     outcome = _attempt(runner, held, uncertain, stopping=lambda: True)
     settle(held, outcome, runner.plugin.lane)
-    held.items = [item for item in held.items if item not in uncertain]
+    held.items = [item for item in first if item.delivery.pk not in held.interrupted] + rest
     held.interrupted = frozenset()
     return outcome
 
