@@ -312,7 +312,7 @@ def test_what_becomes_of_envelopes_while_a_worker_looks_at_them_holds(configure,
     assert not meanwhile
     assert {lane: account("default", lane) for lane in accounts.read("default")} == accounts_after
     assert Envelope.objects.count() == 0
-    assert (b"ada" in b"".join(Chunk.objects.values_list("payload", flat=True))) == (
+    assert (b'"ada"' in b"".join(Chunk.objects.values_list("payload", flat=True))) == (
         act is not a_person_who_is_forgotten
     )
 
