@@ -118,7 +118,7 @@ class _Walk:
         size = sum(map(len, copied))
         self.left -= size
         if self.left < 0:
-            raise _too_large("")
+            raise _too_large(_step(max(copied, key=len)))
         # Long names are not remembered: a visitor may think of as many as there is memory.
         masks = _masked if size <= MAX_REMEMBERED else _masked.__wrapped__
         for name in masks(tuple(copied), self.masked):

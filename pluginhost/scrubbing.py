@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote, unquote_plus, urlencode, urlsplit
 import msgspec
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
-from django.urls import Resolver404, resolve
+from django.urls import Resolver404, get_urlconf, resolve
 from django.utils import translation
 
 from pluginhost.conf import CAMPAIGN_PARAMETERS
@@ -113,7 +113,8 @@ def site_of(request: HttpRequest, settings: Settings) -> Site:
     prefix = request.META.get("SCRIPT_NAME") or ""  # where WSGI's and ASGI's requests have it, FORCE_SCRIPT_NAME too
     if not prefix.endswith("/"):
         prefix += "/"
-    return Site(prefix, getattr(request, "urlconf", None), translation.get_language(), settings.SECRET_ROUTE_ARGUMENTS)
+    urlconf = getattr(request, "urlconf", None) or get_urlconf()
+    return Site(prefix, urlconf, translation.get_language(), settings.SECRET_ROUTE_ARGUMENTS)
 
 
 def path(value: str, site: Site, match: ResolverMatch | None = None) -> str:

@@ -232,7 +232,7 @@ def test_switches(configure):
         (["x", {"a": "x" * 2048}], {}, "event"),
         (["x", {"a": "\u20ac" * 700}], {}, "event"),
     ],
-    ids=lambda value: repr(value)[:40],
+    ids=lambda value: repr(value)[:36],
 )
 def test_bad_input(configure, caplog, arguments, details, path):
     configure(tag={})

@@ -13,7 +13,7 @@ from pluginhost import CookieIds, PartialFailure, PermanentError, RetryableError
 from pluginhost.exceptions import ConfigurationError
 from pluginhost.models import Delivery
 from pluginhost.workers.worker import drain
-from pluginhost_piwik.plugin import addresses
+from pluginhost_piwik.plugin import Piwik, addresses
 from plugins.piwik.tests.helpers import GIF, TOKEN, answer, deliver, event, fresh, plugin
 from tests.servers import free_port
 
@@ -474,3 +474,18 @@ def test_send_test_explains_what_went_wrong(configure, matomo, given, said):
     with pytest.raises(CommandError, match=said) as caught:
         call_command("pluginhost", "send-test", "piwik")
     assert TOKEN not in str(caught.value)
+
+
+class Careful(Piwik):
+    """Looks at what the plugin itself does not."""
+
+    def wants(self, event):
+        return bool(event.properties.get("public")) and super().wants(event)
+
+
+def test_a_subclass_is_given_the_properties():
+    options = {"URL": "https://stats.example.com/", "SITE_ID": 1}
+    assert Careful("piwik", Piwik.Options(**options)).unread == frozenset()
+    assert Piwik("piwik", Piwik.Options(**options)).unread == {"properties"}
+    with_dimensions = Piwik.Options(**options, DIMENSIONS={"plan": 1})
+    assert Piwik("piwik", with_dimensions).unread == frozenset()
